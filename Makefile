@@ -1,0 +1,66 @@
+# sqlite-cold: `make demo` and `make test` do all their own set-up.
+#
+#   make loadable               dist/cold.so with DuckDB (the first time takes 25 to 30 minutes)
+#   make loadable FEATURES=lean dist/cold.so without it (2 minutes)
+#   make demo                   a 140 MB task queue, archived, measured and checked
+#   make test                   every test, with the library that users get
+#   make bench                  against the script one would write today, and parts by criterion
+#   make lint                   rustfmt and clippy, warnings are errors
+
+FEATURES ?= full
+TARGET   := $(or $(CARGO_TARGET_DIR),target)/release
+PYTHON   := .venv/bin/python
+CARGO_FEATURES_full :=
+CARGO_FEATURES_lean := --no-default-features
+
+ifeq ($(OS),Windows_NT)
+  BUILT := cold.dll
+  FILE  := cold.dll
+else ifeq ($(shell uname -s),Darwin)
+  BUILT := libcold.dylib
+  FILE  := cold.dylib
+else
+  BUILT := libcold.so
+  FILE  := cold.so
+endif
+
+.PHONY: loadable faults demo test bench lint soak setup-build setup-python clean
+
+# The lean and the full library share all compiled crates but DuckDB's own.
+loadable: setup-build
+	cargo build --release $(CARGO_FEATURES_$(FEATURES))
+	@tests/install.sh $(TARGET)/$(BUILT) dist/$(FILE)
+	@echo $(FEATURES) > dist/features
+
+# The library with fault points, which no user gets.
+faults: setup-build
+	cargo build --release --no-default-features --features faults
+	@tests/install.sh $(TARGET)/$(BUILT) dist/faults/$(FILE)
+
+# First impressions count: the full library if there is one, else the one that builds quickly.
+demo: setup-python
+	@$(MAKE) --no-print-directory loadable FEATURES=$$(cat dist/features 2>/dev/null || echo lean)
+	$(PYTHON) benches/demo.py
+
+test: setup-python faults
+	@$(MAKE) --no-print-directory loadable FEATURES=$(FEATURES)
+	cargo test --release --no-default-features --lib
+	cargo test --release --manifest-path tests/hosts/rust/Cargo.toml --target-dir $(TARGET)/../host
+	$(PYTHON) -m pytest tests
+
+bench: setup-python loadable
+	cargo bench --no-default-features
+	$(PYTHON) benches/archive.py
+
+lint: setup-build
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+
+setup-build:
+	@tests/setup.sh build
+
+setup-python:
+	@tests/setup.sh python
+
+clean:
+	rm -rf dist demo .venv

@@ -1,0 +1,83 @@
+-- The catalog: which cold files exist, and which of their rows count.
+--
+-- It lives in the same database as the hot rows, so that "publish rows of a file" and "delete the
+-- hot rows" are one ordinary transaction. Version 1; docs/architecture.md explains each table.
+
+-- schema_version and database_id.
+CREATE TABLE _archive_meta (
+    key   TEXT PRIMARY KEY,
+    value ANY
+) WITHOUT ROWID;
+
+-- What archive_config(key, value) has set.
+CREATE TABLE _archive_config (
+    key   TEXT PRIMARY KEY,
+    value ANY
+) WITHOUT ROWID;
+
+-- One row for each table that has been archived.
+CREATE TABLE _archive_table (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    name        TEXT NOT NULL COLLATE NOCASE UNIQUE,
+    folder      TEXT NOT NULL,           -- below the archive folder
+    time_column TEXT NOT NULL,
+    time_format TEXT NOT NULL
+);
+
+-- The columns that cold files of a table were written with.
+CREATE TABLE _archive_schema (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    table_id INTEGER NOT NULL REFERENCES _archive_table,
+    columns  TEXT NOT NULL,              -- JSON: name, type, collation, default
+    UNIQUE (table_id, columns)
+);
+
+-- One row for each call of archive_table that changed something.
+CREATE TABLE _archive_run (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    token       TEXT NOT NULL UNIQUE,    -- part of the names of the files it writes
+    table_id    INTEGER NOT NULL REFERENCES _archive_table,
+    started_at  TEXT NOT NULL,
+    finished_at TEXT,
+    cutoff      TEXT NOT NULL,
+    status      TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted')),
+    rows        INTEGER NOT NULL DEFAULT 0,
+    files       INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER NOT NULL DEFAULT 0,
+    error       TEXT
+);
+
+-- One row for each cold file. Rows 0 to published - 1 of the file are cold; the others, if any,
+-- are still hot, and the next run goes on from there.
+CREATE TABLE _archive_file (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    table_id   INTEGER NOT NULL REFERENCES _archive_table,
+    schema_id  INTEGER NOT NULL REFERENCES _archive_schema,
+    run_id     INTEGER NOT NULL REFERENCES _archive_run,
+    path       TEXT NOT NULL UNIQUE,     -- relative to the archive folder
+    rows       INTEGER NOT NULL CHECK (rows > 0),
+    published  INTEGER NOT NULL CHECK (published BETWEEN 0 AND rows),
+    bytes      INTEGER NOT NULL,
+    checksum   BLOB NOT NULL,            -- XXH3-128 of the file
+    time_min   TEXT NOT NULL,            -- UTC, ISO 8601
+    time_max   TEXT NOT NULL
+);
+CREATE INDEX _archive_file_by_time ON _archive_file (table_id, time_min, id);
+CREATE INDEX _archive_file_unfinished ON _archive_file (table_id) WHERE published < rows;
+
+-- What is known of each column of a file, for pruning.
+CREATE TABLE _archive_range (
+    file_id INTEGER NOT NULL REFERENCES _archive_file,
+    "column" TEXT NOT NULL,
+    kinds   INTEGER NOT NULL,            -- bits: 1 NULL, 2 INTEGER, 4 REAL, 8 TEXT, 16 BLOB, ...
+    min     ANY,                         -- no value is less (BINARY order), NULL: unknown
+    max     ANY,                         -- no value is greater, NULL: unknown
+    PRIMARY KEY (file_id, "column")
+) WITHOUT ROWID;
+
+-- Rows of cold files that do not count: the hot row was changed or deleted before it could move.
+CREATE TABLE _archive_tombstone (
+    file_id INTEGER NOT NULL REFERENCES _archive_file,
+    row     INTEGER NOT NULL,            -- from 0, in file order
+    PRIMARY KEY (file_id, row)
+) WITHOUT ROWID;

@@ -1,0 +1,86 @@
+//! The catalog: tables `_archive_*` in the user's own database. `sql/schema.sql` explains them.
+//!
+//! - [`tables`]: archived tables and the columns their files were written with
+//! - [`files`](mod@files): cold files, what is known of their values, and tombstones
+//! - [`runs`]: the history
+
+pub mod files;
+pub mod runs;
+pub mod tables;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::error::{Error, Result};
+use crate::sql::write_transaction;
+
+/// What brings a catalog from each version to the next; the first entry makes version 1 from
+/// nothing. An entry that was released never changes.
+const MIGRATIONS: [&str; 1] = [include_str!("../../sql/schema.sql")];
+
+/// The first letters of every catalog table's name.
+pub const PREFIX: &str = "_archive_";
+
+/// The catalog's version, or `None` if the database has no catalog.
+pub fn version(connection: &Connection) -> Result<Option<usize>> {
+    let exists: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = '_archive_meta')",
+        [],
+        |row| row.get(0),
+    )?;
+    match exists {
+        true => Ok(Some(meta(connection, "schema_version")?)),
+        false => Ok(None),
+    }
+}
+
+/// Whether there is a catalog that this version can read.
+pub fn exists(connection: &Connection) -> Result<bool> {
+    match version(connection)? {
+        Some(version) if version > MIGRATIONS.len() => Err(Error::refused(format!(
+            "the archive catalog has version {version}, this sqlite-cold {} knows versions up to \
+             {}; load a newer sqlite-cold",
+            env!("CARGO_PKG_VERSION"),
+            MIGRATIONS.len()
+        ))),
+        version => Ok(version.is_some()),
+    }
+}
+
+/// Creates the catalog, or brings an older one up to date.
+pub fn ensure(connection: &Connection) -> Result<()> {
+    if exists(connection)? && version(connection)? == Some(MIGRATIONS.len()) {
+        return Ok(());
+    }
+    write_transaction(connection, || {
+        let from = version(connection)?.unwrap_or(0);
+        for migration in MIGRATIONS.iter().skip(from) {
+            connection.execute_batch(&in_main(migration))?;
+        }
+        if from == 0 {
+            connection.execute(
+                "INSERT INTO main._archive_meta VALUES ('database_id', lower(hex(randomblob(16))))",
+                [],
+            )?;
+        }
+        connection.execute(
+            "INSERT OR REPLACE INTO main._archive_meta VALUES ('schema_version', ?1)",
+            [MIGRATIONS.len()],
+        )?;
+        Ok(())
+    })
+}
+
+/// A TEMP table of the same name must not get in the way. REFERENCES takes no schema.
+fn in_main(sql: &str) -> String {
+    sql.replace("CREATE TABLE _", "CREATE TABLE main._")
+        .replace("CREATE INDEX _", "CREATE INDEX main._")
+}
+
+/// A value of `_archive_meta`.
+pub fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> Result<T> {
+    let sql = "SELECT value FROM main._archive_meta WHERE key = ?1";
+    let value = connection
+        .query_row(sql, [key], |row| row.get(0))
+        .optional()?;
+    value.ok_or_else(|| Error::refused(format!("the archive catalog is damaged: it has no {key}")))
+}

@@ -1,0 +1,15 @@
+//! The flow in: query -> prune (catalog) -> open (file) -> decode -> SQLite.
+//!
+//! - [`table`]: the virtual table, and what it pushes down
+//! - [`plan`]: the pushed-down terms, as they travel from xBestIndex to xFilter
+//! - [`range`]: which files and row groups a term rules out
+//! - [`scan`]: the cursor over the files that are left
+//! - [`file`](mod@file): an open cold file
+//! - [`decode`]: Parquet columns back to SQLite values
+
+pub mod decode;
+pub mod file;
+pub mod plan;
+pub mod range;
+pub mod scan;
+pub mod table;

@@ -1,0 +1,258 @@
+//! The cursor of `cold_t`: file after file, row group after row group, decoding a column of a row
+//! group when its first value is asked for.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use rusqlite::Connection;
+use rusqlite::types::Value as Owned;
+
+use super::decode::{DecodedColumn, Scratch};
+use super::file::ColdFile;
+use super::plan::Plan;
+use super::range::{Range, Test};
+use super::table::ColdColumn;
+use crate::catalog::files::{self, FileEntry};
+use crate::catalog::{self, tables};
+use crate::error::{Error, Result};
+use crate::settings;
+use crate::sql;
+use crate::sqlite::pin::ReadPin;
+use crate::sqlite::value::Output;
+use crate::sqlite::vtab::Cursor;
+use crate::storage::Archive;
+use crate::time::canonical::MAX_LENGTH;
+use crate::value::Value;
+
+/// A scan over the cold rows of a table.
+pub struct Scan {
+    connection: Rc<Connection>,
+    table: String,
+    columns: Rc<[ColdColumn]>,
+    tests: Vec<ColumnTest>,
+    /// The files that are left to read, the next one last.
+    files: Vec<FileEntry>,
+    archive: Option<Archive>,
+    current: Option<OpenFile>,
+    scratch: Scratch,
+    /// All of a scan reads one state of the catalog.
+    _snapshot: ReadPin,
+}
+
+/// A test, and what the catalog knows of its column in each file.
+struct ColumnTest {
+    column: usize,
+    test: Test,
+    ranges: HashMap<i64, Range>,
+}
+
+/// The file that is being read.
+struct OpenFile {
+    entry: FileEntry,
+    file: ColdFile,
+    /// Where each column of the table is in the file.
+    stored: Vec<Option<usize>>,
+    tombstones: Vec<usize>,
+    /// The row group that is being read, and the number in the file of its first row.
+    group: usize,
+    group_start: usize,
+    /// The current row within the group.
+    row: usize,
+    /// The columns of the group that have been asked for.
+    decoded: Vec<Option<DecodedColumn>>,
+}
+
+impl Scan {
+    pub fn open(
+        connection: Rc<Connection>,
+        table: String,
+        columns: Rc<[ColdColumn]>,
+    ) -> Result<Self> {
+        Ok(Self {
+            _snapshot: ReadPin::new(&connection)?,
+            connection,
+            table,
+            columns,
+            tests: Vec::new(),
+            files: Vec::new(),
+            archive: None,
+            current: None,
+            scratch: [0; MAX_LENGTH],
+        })
+    }
+
+    /// The tests of a plan, each with what the catalog knows of its column.
+    fn tests(&self, plan: &Plan, arguments: &[Value<'_>], table: i64) -> Result<Vec<ColumnTest>> {
+        let encoding = sql::encoding(&self.connection)?;
+        let mut tests = Vec::new();
+        for (term, value) in plan.terms.iter().zip(arguments) {
+            let Some(column) = self.columns.get(term.column) else {
+                continue;
+            };
+            let (comparison, binary) = (term.comparison, term.binary_collation);
+            if let Some(test) = Test::new(comparison, *value, column.affinity, binary, encoding) {
+                tests.push(ColumnTest {
+                    column: term.column,
+                    test,
+                    ranges: files::ranges(&self.connection, table, &column.stored)?,
+                });
+            }
+        }
+        Ok(tests)
+    }
+
+    /// Opens the next file that may have rows for this scan.
+    fn next_file(&mut self) -> Result<bool> {
+        let Some(archive) = &self.archive else {
+            return Ok(false);
+        };
+        let Some(entry) = self.files.pop() else {
+            self.current = None;
+            return Ok(false);
+        };
+        let file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
+        let position = |column: &ColdColumn| {
+            let same = |name: &str| name.eq_ignore_ascii_case(&column.stored);
+            file.columns().iter().position(|stored| same(&stored.name))
+        };
+        self.current = Some(OpenFile {
+            stored: self.columns.iter().map(position).collect(),
+            tombstones: files::tombstones(&self.connection, entry.id)?,
+            decoded: Vec::new(),
+            group: 0,
+            group_start: 0,
+            row: 0,
+            file,
+            entry,
+        });
+        Ok(true)
+    }
+
+    /// Moves to the first row that counts, from the current position on.
+    fn settle(&mut self) -> Result<()> {
+        loop {
+            if let Some(current) = &mut self.current
+                && current.settle(&self.tests)
+            {
+                return Ok(());
+            }
+            if !self.next_file()? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Cursor for Scan {
+    fn filter(&mut self, plan: &str, arguments: &[Value<'_>]) -> Result<()> {
+        self.current = None;
+        self.files.clear();
+        if !catalog::exists(&self.connection)? {
+            return Ok(());
+        }
+        let Some(table) = tables::find(&self.connection, &self.table)? else {
+            return Ok(());
+        };
+        self.tests = self.tests(&Plan::decode(plan)?, arguments, table.id)?;
+        self.files = files::readable(&self.connection, table.id)?;
+        self.files
+            .retain(|file| self.tests.iter().all(|test| test.may_match_file(file.id)));
+        self.files.reverse();
+        self.archive = match self.files.is_empty() {
+            true => None,
+            false => Some(settings::archive(&self.connection)?),
+        };
+        self.settle()
+    }
+
+    fn next(&mut self) -> Result<()> {
+        if let Some(current) = &mut self.current {
+            current.row += 1;
+        }
+        self.settle()
+    }
+
+    fn eof(&self) -> bool {
+        self.current.is_none()
+    }
+
+    fn column(&mut self, column: usize, output: &mut Output) -> Result<()> {
+        let current = self.current.as_mut().ok_or_else(no_row)?;
+        match current.stored.get(column).copied().flatten() {
+            Some(stored) => output.set(current.value(stored, &mut self.scratch)?),
+            None => {
+                let default = self
+                    .columns
+                    .get(column)
+                    .map_or(&Owned::Null, |c| &c.default);
+                output.set(Value::from(default));
+            }
+        }
+        Ok(())
+    }
+
+    fn rowid(&self) -> Result<i64> {
+        let current = self.current.as_ref().ok_or_else(no_row)?;
+        let row = i64::try_from(current.group_start + current.row).unwrap_or(i64::MAX);
+        Ok((current.entry.id << 32) | row)
+    }
+}
+
+fn no_row() -> Error {
+    Error::Internal("the scan has no current row".into())
+}
+
+impl ColumnTest {
+    fn may_match_file(&self, file: i64) -> bool {
+        self.ranges
+            .get(&file)
+            .is_none_or(|range| range.may_match(&self.test))
+    }
+}
+
+impl OpenFile {
+    /// Moves on to a row that counts, which may be the present one; `false` at the end of the file.
+    fn settle(&mut self, tests: &[ColumnTest]) -> bool {
+        loop {
+            let position = self.group_start + self.row;
+            if self.group >= self.file.row_groups() || position >= self.entry.published {
+                return false;
+            }
+            let rows = self.file.rows(self.group);
+            if self.row == 0 && !tests.iter().all(|test| self.may_match_group(test)) {
+                self.row = rows;
+            }
+            if self.row >= rows {
+                self.group += 1;
+                self.group_start += rows;
+                self.row = 0;
+                self.decoded.clear();
+            } else if self.tombstones.binary_search(&position).is_ok() {
+                self.row += 1;
+            } else {
+                return true;
+            }
+        }
+    }
+
+    fn may_match_group(&self, test: &ColumnTest) -> bool {
+        let range = || {
+            let kinds = test.ranges.get(&self.entry.id)?.kinds;
+            let stored = self.stored.get(test.column).copied().flatten()?;
+            self.file.range(self.group, stored, kinds)
+        };
+        range().is_none_or(|range| range.may_match(&test.test))
+    }
+
+    fn value<'a>(&'a mut self, stored: usize, scratch: &'a mut Scratch) -> Result<Value<'a>> {
+        if self.decoded.is_empty() {
+            self.decoded.resize_with(self.file.columns().len(), || None);
+        }
+        let slot = self.decoded.get_mut(stored).ok_or_else(no_row)?;
+        let decoded = match slot {
+            Some(decoded) => decoded,
+            None => slot.insert(self.file.decode(self.group, stored)?),
+        };
+        Ok(decoded.value(self.row, scratch))
+    }
+}

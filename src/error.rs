@@ -1,0 +1,78 @@
+//! The one error type. Its text reaches the user as an SQL error, so every variant says what
+//! failed and, where one exists, the way out. Context is added where it is known.
+
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+
+/// What every fallible function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an archive function or a cold read failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The call cannot be carried out as it was made: wrong arguments, or a table that cannot be
+    /// archived. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// SQLite refused or failed.
+    #[error("{}", sqlite_message(.0))]
+    Sqlite(#[from] rusqlite::Error),
+    /// The operating system failed a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// A cold file is not what the catalog says it is.
+    #[error("cold file {} is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    /// A new cold file could not be encoded.
+    #[error("cannot encode {}: {source}", path.display())]
+    Encode { path: PathBuf, source: ParquetError },
+    /// A defect of this library. The host process goes on; nothing was published.
+    #[error("internal error (please report it): {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A refusal with the given reason.
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused(reason.into())
+    }
+
+    /// Wraps an I/O error with the path it happened at; for use in `map_err`.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Says that the cold file at `path` cannot be trusted; for use in `map_err`.
+    pub fn damaged<D: std::fmt::Display>(path: &Path) -> impl FnOnce(D) -> Self + '_ {
+        |reason| Self::Damaged {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Another connection holds a lock that this one needs; the same call may succeed later.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlite(error) if matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            )
+        )
+    }
+}
+
+/// SQLite's own words, without the code that rusqlite puts around them.
+fn sqlite_message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,111 @@
+//! The SQL surface: every function and table that loading the extension adds.
+
+use rusqlite::Connection;
+use serde_json::{Value as Json, json};
+
+use crate::attach::{archive_attach, attach_table};
+use crate::cleanup::archive_gc;
+use crate::cold::table::ColdTable;
+use crate::error::{Error, Result};
+use crate::listing::{Files, History, Listing, Status};
+use crate::out;
+use crate::settings;
+use crate::sqlite::function::register;
+use crate::sqlite::vtab::{self, Kind};
+use crate::value::Value;
+use crate::verify::archive_verify;
+
+/// Adds everything to a connection, and attaches the tables that were archived before.
+pub fn load(connection: &Connection) -> Result<()> {
+    register(connection, "archive_table", 2..=3, archive_table)?;
+    register(connection, "archive_attach", 0..=0, archive_attach)?;
+    register(connection, "archive_verify", 0..=1, archive_verify)?;
+    register(connection, "archive_gc", 0..=1, archive_gc)?;
+    register(connection, "archive_config", 1..=2, archive_config)?;
+    register(connection, "archive_version", 0..=0, archive_version)?;
+    vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared)?;
+    vtab::register::<Listing<Status>>(connection, c"archive_status", Kind::TableValued)?;
+    vtab::register::<Listing<Files>>(connection, c"archive_files", Kind::TableValued)?;
+    vtab::register::<Listing<History>>(connection, c"archive_history", Kind::TableValued)?;
+    // The database may be locked, or encrypted and not yet keyed: then there is nothing to attach
+    // now, and archive_attach() says what is wrong.
+    let _ = archive_attach(connection, &[]);
+    Ok(())
+}
+
+fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let result = out::run::archive_table(connection, arguments)?;
+    if result["dry_run"] == json!(false) {
+        attach_table(connection, result["table"].as_str().unwrap_or_default())?;
+    }
+    Ok(result)
+}
+
+/// `archive_config(key [, value])`: shows a setting, or sets it and shows it.
+fn archive_config(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let Some(Value::Text(key)) = arguments.first() else {
+        return Err(Error::refused("the name of the setting must be text"));
+    };
+    if let Some(value) = arguments.get(1) {
+        let value = match value {
+            Value::Null => Json::Null,
+            Value::Integer(number) => json!(number),
+            Value::Real(number) => json!(number),
+            Value::Text(text) => json!(text),
+            Value::RawText(..) | Value::Blob(_) => {
+                return Err(Error::refused(format!("{key} must be text or a number")));
+            }
+        };
+        settings::set(connection, key, &value)?;
+    }
+    settings::show(connection, key)
+}
+
+/// `archive_version()`: versions of this library and of what it runs with.
+fn archive_version(_connection: &Connection, _arguments: &[Value<'_>]) -> Result<Json> {
+    let mut version = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "features": features(),
+        "sqlite": rusqlite::version(),
+        "duckdb": duckdb_version()?,
+    });
+    if cfg!(feature = "faults") {
+        version["fault_points"] = fault_points();
+    }
+    Ok(version)
+}
+
+fn features() -> Vec<&'static str> {
+    let all = [
+        ("duckdb", cfg!(feature = "duckdb")),
+        ("faults", cfg!(feature = "faults")),
+    ];
+    all.into_iter()
+        .filter(|(_, on)| *on)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+#[cfg(feature = "duckdb")]
+fn duckdb_version() -> Result<Option<String>> {
+    duckdb::Connection::open_in_memory()
+        .and_then(|connection| connection.version())
+        .map(Some)
+        .map_err(|error| Error::Internal(format!("DuckDB does not start: {error}")))
+}
+
+#[cfg(not(feature = "duckdb"))]
+#[expect(clippy::unnecessary_wraps, reason = "can fail with DuckDB")]
+fn duckdb_version() -> Result<Option<String>> {
+    Ok(None)
+}
+
+#[cfg(feature = "faults")]
+fn fault_points() -> Json {
+    json!(crate::fault::POINTS)
+}
+
+#[cfg(not(feature = "faults"))]
+fn fault_points() -> Json {
+    Json::Null
+}

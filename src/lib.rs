@@ -1,0 +1,30 @@
+//! sqlite-cold: a SQLite extension that keeps databases small for ever. Old rows move from a table
+//! into compressed Parquet files; queries go on seeing all of them.
+//!
+//! Two flows and one catalog:
+//!
+//! - [`out`]: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish
+//! - [`cold`]: query -> prune -> open -> decode -> SQLite
+//! - [`catalog`]: which files exist and which of their rows count, in the same database
+//!
+//! `docs/architecture.md` says why every crash point is safe.
+
+pub mod attach;
+pub mod catalog;
+pub mod cleanup;
+pub mod cold;
+pub mod error;
+pub mod fault;
+pub mod functions;
+pub mod listing;
+pub mod out;
+pub mod rows;
+pub mod settings;
+pub mod sql;
+pub mod sqlite;
+pub mod storage;
+pub mod stored;
+pub mod table;
+pub mod time;
+pub mod value;
+pub mod verify;

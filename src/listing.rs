@@ -1,0 +1,201 @@
+//! The table-valued functions that show the catalog: `archive_status`, `archive_files(table)` and
+//! `archive_history`.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use rusqlite::types::Value as Owned;
+use rusqlite::{Connection, Params};
+
+use crate::catalog::{self, tables};
+use crate::error::{Error, Result};
+use crate::sql::unquote;
+use crate::sqlite::value::Output;
+use crate::sqlite::vtab::{Comparison, Cursor, Query, Table};
+use crate::table;
+use crate::value::Value;
+
+/// One of the functions.
+pub trait Definition {
+    const NAME: &'static str;
+    const COLUMNS: &'static [&'static str];
+    /// The name of its argument, which is a hidden column.
+    const ARGUMENT: Option<&'static str>;
+
+    /// All rows. There is a catalog.
+    fn rows(connection: &Connection, argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>>;
+}
+
+/// `archive_status`: a row for each archived table.
+pub struct Status;
+
+impl Definition for Status {
+    const NAME: &'static str = "archive_status";
+    const COLUMNS: &'static [&'static str] = &[
+        "table",
+        "hot_rows",
+        "cold_rows",
+        "files",
+        "cold_bytes",
+        "oldest",
+        "newest",
+        "last_run",
+    ];
+    const ARGUMENT: Option<&'static str> = None;
+
+    fn rows(connection: &Connection, _argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>> {
+        let mut rows = query(connection, include_str!("../sql/status.sql"), [])?;
+        for row in &mut rows {
+            if let [Owned::Text(name), hot_rows, ..] = &mut row[..]
+                && let Some(hot) = table::Table::find(connection, name)?
+            {
+                let sql = format!("SELECT count(*) FROM {}", hot.qualified());
+                *hot_rows = connection.query_row(&sql, [], |row| row.get(0))?;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// `archive_files(table)`: a row for each cold file of a table.
+pub struct Files;
+
+impl Definition for Files {
+    const NAME: &'static str = "archive_files";
+    const COLUMNS: &'static [&'static str] =
+        &["path", "rows", "bytes", "oldest", "newest", "state"];
+    const ARGUMENT: Option<&'static str> = Some("table");
+
+    fn rows(connection: &Connection, argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>> {
+        let Some(Value::Text(name)) = argument else {
+            return Err(Error::refused(
+                "give the name of a table: archive_files('task_queue')",
+            ));
+        };
+        let name = unquote(name);
+        let table = tables::find(connection, &name)?
+            .ok_or_else(|| Error::refused(format!("{name} has never been archived")))?;
+        query(connection, include_str!("../sql/files.sql"), [table.id])
+    }
+}
+
+/// `archive_history`: a row for each run, newest first.
+pub struct History;
+
+impl Definition for History {
+    const NAME: &'static str = "archive_history";
+    const COLUMNS: &'static [&'static str] = &[
+        "table",
+        "started_at",
+        "finished_at",
+        "cutoff",
+        "rows",
+        "files",
+        "bytes",
+        "status",
+        "error",
+    ];
+    const ARGUMENT: Option<&'static str> = None;
+
+    fn rows(connection: &Connection, _argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>> {
+        query(connection, include_str!("../sql/history.sql"), [])
+    }
+}
+
+fn query(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<Vec<Owned>>> {
+    let mut statement = connection.prepare(sql)?;
+    let width = statement.column_count();
+    let rows = statement.query_map(parameters, |row| (0..width).map(|n| row.get(n)).collect())?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A function as a virtual table.
+pub struct Listing<D> {
+    connection: Rc<Connection>,
+    definition: PhantomData<D>,
+}
+
+/// The rows of a call, all in memory: they are as many as there are tables, files or runs.
+pub struct Rows<D> {
+    connection: Rc<Connection>,
+    rows: Vec<Vec<Owned>>,
+    current: usize,
+    definition: PhantomData<D>,
+}
+
+impl<D: Definition> Table for Listing<D> {
+    type Cursor = Rows<D>;
+
+    fn connect(connection: Rc<Connection>, _arguments: &[&str]) -> Result<(Self, String)> {
+        let columns = D::COLUMNS.iter().map(|name| format!("\"{name}\""));
+        let hidden = D::ARGUMENT.iter().map(|name| format!("\"{name}\" HIDDEN"));
+        let columns: Vec<String> = columns.chain(hidden).collect();
+        let listing = Self {
+            connection,
+            definition: PhantomData,
+        };
+        Ok((listing, format!("CREATE TABLE x({})", columns.join(", "))))
+    }
+
+    fn best_index(&self, query: &mut Query<'_>) -> Result<()> {
+        let is_argument = |column: Option<usize>| column == Some(D::COLUMNS.len());
+        let constraints = query.constraints();
+        let argument = constraints
+            .iter()
+            .find(|term| is_argument(term.column) && term.comparison == Comparison::Eq);
+        match argument {
+            Some(argument) => {
+                query.push(argument, 0);
+                query.finish("", 100.0, 100)
+            }
+            // Dear, so that SQLite looks for a plan that has the argument.
+            None => query.finish("", 1e9, 100),
+        }
+    }
+
+    fn open(&self) -> Result<Rows<D>> {
+        Ok(Rows {
+            connection: Rc::clone(&self.connection),
+            rows: Vec::new(),
+            current: 0,
+            definition: PhantomData,
+        })
+    }
+}
+
+impl<D: Definition> Cursor for Rows<D> {
+    fn filter(&mut self, _plan: &str, arguments: &[Value<'_>]) -> Result<()> {
+        self.current = 0;
+        self.rows = match catalog::exists(&self.connection)? {
+            true => D::rows(&self.connection, arguments.first().copied())
+                .map_err(|error| Error::refused(format!("{}: {error}", D::NAME)))?,
+            false => Vec::new(),
+        };
+        if let Some(Value::Text(argument)) = arguments.first() {
+            // SQLite checks the hidden column against the argument.
+            self.rows
+                .iter_mut()
+                .for_each(|row| row.push(Owned::Text((*argument).to_owned())));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.current += 1;
+        Ok(())
+    }
+
+    fn eof(&self) -> bool {
+        self.current >= self.rows.len()
+    }
+
+    fn column(&mut self, column: usize, output: &mut Output) -> Result<()> {
+        let value = self.rows.get(self.current).and_then(|row| row.get(column));
+        output.set(value.map_or(Value::Null, Value::from));
+        Ok(())
+    }
+
+    fn rowid(&self) -> Result<i64> {
+        Ok(i64::try_from(self.current).unwrap_or(i64::MAX))
+    }
+}

@@ -1,0 +1,256 @@
+//! Whether a table can be archived, and by which column.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::options::Options;
+use crate::catalog::{self, tables};
+use crate::error::{Error, Result};
+use crate::sql::{quote, unquote};
+use crate::stored::ROWID_COLUMN;
+use crate::table::Table;
+use crate::time::TimeFormat;
+use crate::value::Value;
+
+/// The columns that tell a row's age, the first that exists, unless the caller names one.
+const TIME_COLUMNS: [&str; 6] = [
+    "created_at",
+    "updated_at",
+    "timestamp",
+    "ts",
+    "time",
+    "date",
+];
+
+/// How many values, from either end of the table, the time format is found out from.
+const SAMPLE: usize = 500;
+
+/// Finds the table that the caller means, or says why it cannot be archived.
+pub fn find_table(connection: &Connection, argument: Value<'_>) -> Result<Table> {
+    let name = match argument {
+        Value::Text(text) => unquote(text),
+        _ => return Err(Error::refused("the table's name must be text")),
+    };
+    if name.to_ascii_lowercase().starts_with("sqlite_") {
+        return Err(Error::refused(format!("{name} is a table of SQLite's own")));
+    }
+    if name.to_ascii_lowercase().starts_with(catalog::PREFIX) {
+        return Err(Error::refused(format!(
+            "{name} is a table of the archive catalog"
+        )));
+    }
+    let sql = "SELECT type, sql LIKE 'CREATE VIRTUAL%' FROM main.sqlite_schema
+               WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')";
+    let found: Option<(String, bool)> = connection
+        .query_row(sql, [&name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match found {
+        None => Err(missing(connection, &name)?),
+        Some((kind, _)) if kind == "view" => Err(Error::refused(format!(
+            "{name} is a view; archive the table it reads"
+        ))),
+        Some((_, true)) => Err(Error::refused(format!(
+            "{name} is a virtual table; only ordinary tables can be archived"
+        ))),
+        Some(_) => {
+            let table = Table::find(connection, &name)?.ok_or_else(|| no_such_table(&name))?;
+            check_names(connection, &table)?;
+            Ok(table)
+        }
+    }
+}
+
+fn no_such_table(name: &str) -> Error {
+    Error::refused(format!("no such table: {name}"))
+}
+
+/// Why there is no table `name` in `main`.
+fn missing(connection: &Connection, name: &str) -> Result<Error> {
+    let mut statement =
+        connection.prepare("SELECT name FROM pragma_database_list WHERE name <> 'main'")?;
+    let schemas = statement.query_map([], |row| row.get::<_, String>(0))?;
+    for schema in schemas {
+        let schema = schema?;
+        let exists = |name: &str| -> Result<bool> {
+            let sql = format!(
+                "SELECT EXISTS (SELECT 1 FROM {}.sqlite_schema WHERE name = ?1 COLLATE NOCASE)",
+                quote(&schema)
+            );
+            Ok(connection.query_row(&sql, [name], |row| row.get(0))?)
+        };
+        let qualified = name
+            .split_once('.')
+            .filter(|(prefix, _)| prefix.eq_ignore_ascii_case(&schema))
+            .map(|(_, rest)| unquote(rest));
+        if exists(qualified.as_deref().unwrap_or(name))? {
+            return Ok(Error::refused(match schema.as_str() {
+                "temp" => format!("{name} is a TEMP table, which ends with its connection"),
+                _ => format!(
+                    "{name} is in the attached database {schema}; open that database itself to archive it"
+                ),
+            }));
+        }
+    }
+    Ok(no_such_table(name))
+}
+
+/// `cold_t` and `all_t` must not hide a table or a view of the user's.
+fn check_names(connection: &Connection, table: &Table) -> Result<()> {
+    for prefix in ["cold_", "all_"] {
+        let name = format!("{prefix}{}", table.name);
+        let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
+        if connection.query_row(sql, [&name], |row| row.get(0))? {
+            return Err(Error::refused(format!(
+                "the database has a {name} of its own, which is the name its cold rows would get; \
+                 rename it first"
+            )));
+        }
+    }
+    match table.column(ROWID_COLUMN) {
+        Some(_) => Err(Error::refused(format!(
+            "{} has a column {ROWID_COLUMN}, a name that cold files use; rename it first",
+            table.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The position of the column that tells a row's age.
+pub fn time_column(table: &Table, options: &Options) -> Result<usize> {
+    let found = match &options.time_column {
+        Some(name) => table.column(name),
+        None => TIME_COLUMNS.into_iter().find_map(|name| table.column(name)),
+    };
+    found.ok_or_else(|| {
+        let missing = match &options.time_column {
+            Some(name) => format!("no column {name}"),
+            None => format!("none of the columns {}", TIME_COLUMNS.join(", ")),
+        };
+        Error::refused(format!(
+            "{} has {missing}; say which column tells a row's age with {{\"time_column\":\"...\"}}, \
+             one of: {}",
+            table.name,
+            table.column_list()
+        ))
+    })
+}
+
+/// The format of the time column: what the caller says, else what the last run used if it was the
+/// same column, else what the values show. `None` if there are no values.
+pub fn time_format(
+    connection: &Connection,
+    table: &Table,
+    column: usize,
+    options: &Options,
+) -> Result<Option<TimeFormat>> {
+    if options.time_format.is_some() {
+        return Ok(options.time_format);
+    }
+    let name = &table.columns[column].name;
+    if catalog::exists(connection)?
+        && let Some(archived) = tables::find(connection, &table.name)?
+        && archived.time_column.eq_ignore_ascii_case(name)
+    {
+        return Ok(archived.time_format);
+    }
+    let keys = table.key_expressions();
+    let from = table.qualified();
+    let end = |order: &str| {
+        let order: Vec<String> = keys.iter().map(|key| format!("{key}{order}")).collect();
+        format!(
+            "SELECT * FROM (SELECT {} FROM {from} ORDER BY {} LIMIT {SAMPLE})",
+            quote(name),
+            order.join(", ")
+        )
+    };
+    let sql = format!("{} UNION ALL {}", end(""), end(" DESC"));
+    let mut statement = connection.prepare(&sql)?;
+    // Text that is not UTF-8 is no time in any format.
+    let sample = statement.query_map([], |row| {
+        Ok(row
+            .get(0)
+            .unwrap_or(rusqlite::types::Value::Blob(Vec::new())))
+    })?;
+    TimeFormat::detect(&sample.collect::<Result<Vec<_>, _>>()?, name)
+}
+
+/// A foreign key that points at the table being archived.
+#[derive(Debug)]
+pub struct Reference {
+    /// The table whose rows refer to it.
+    pub child: String,
+    /// Pairs of a column of the child and the column that it refers to.
+    columns: Vec<(String, String)>,
+}
+
+impl Reference {
+    /// `c."child_column" = p."parent_column" AND ...`
+    pub fn join(&self) -> String {
+        let pair = |(child, parent): &(String, String)| {
+            format!("c.{} = p.{}", quote(child), quote(parent))
+        };
+        self.columns
+            .iter()
+            .map(pair)
+            .collect::<Vec<_>>()
+            .join(" AND ")
+    }
+
+    /// The error for rows that are still referred to.
+    pub fn refusal(&self, parent: &str) -> Error {
+        let columns: Vec<&str> = self
+            .columns
+            .iter()
+            .map(|(child, _)| child.as_str())
+            .collect();
+        Error::refused(format!(
+            "rows of {parent} that would be archived are referred to by {} ({}); archive {} first, \
+             or pass {{\"ignore_foreign_keys\":true}}",
+            self.child,
+            columns.join(", "),
+            self.child
+        ))
+    }
+}
+
+/// The foreign keys that point at `table`, its own included.
+pub fn references(connection: &Connection, table: &Table) -> Result<Vec<Reference>> {
+    let mut statement = connection.prepare(
+        "SELECT m.name, f.id, f.\"from\", f.\"to\", f.seq
+         FROM main.sqlite_schema m, pragma_foreign_key_list(m.name, 'main') f
+         WHERE m.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
+         ORDER BY m.name, f.id, f.seq",
+    )?;
+    let mut rows = statement.query([&table.name])?;
+    let mut references: Vec<(i64, Reference)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (child, id): (String, i64) = (row.get(0)?, row.get(1)?);
+        let parent = match row.get::<_, Option<String>>(3)? {
+            Some(parent) => parent,
+            None => primary_key_column(connection, table, row.get(4)?)?,
+        };
+        let pair = (row.get(2)?, parent);
+        match references.last_mut() {
+            Some((last, reference)) if *last == id && reference.child == child => {
+                reference.columns.push(pair);
+            }
+            _ => references.push((
+                id,
+                Reference {
+                    child,
+                    columns: vec![pair],
+                },
+            )),
+        }
+    }
+    Ok(references
+        .into_iter()
+        .map(|(_, reference)| reference)
+        .collect())
+}
+
+/// A foreign key that names no columns refers to the primary key.
+fn primary_key_column(connection: &Connection, table: &Table, position: usize) -> Result<String> {
+    let sql = "SELECT name FROM pragma_table_info(?1, 'main') WHERE pk = ?2";
+    let name = connection.query_row(sql, (&table.name, position + 1), |row| row.get(0));
+    Ok(name.optional()?.unwrap_or_else(|| "rowid".to_owned()))
+}

@@ -1,0 +1,20 @@
+//! The flow out: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish.
+//!
+//! - [`options`]: what the caller asked for
+//! - [`check`]: whether the table can be archived
+//! - [`plan`]: which rows go, and into which file
+//! - [`read`]: hot rows into memory, a row group at a time
+//! - [`encode`]: how each column is stored
+//! - [`write`](mod@write): one cold file, from rows to a durable, verified file
+//! - [`publish`]: the short transactions that move rows from one side to the other
+//! - [`run`]: all of it, in order
+
+pub mod check;
+pub mod encode;
+pub mod options;
+pub mod plan;
+pub mod progress;
+pub mod publish;
+pub mod read;
+pub mod run;
+pub mod write;

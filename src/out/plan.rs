@@ -1,0 +1,410 @@
+//! Which rows go, and in which order.
+//!
+//! The keys of the rows that are old enough are written to a TEMP table, which SQLite keeps sorted
+//! by partition, time and key, and on disk if it grows. The scan takes many short read
+//! transactions, so that it never holds up a writer in rollback-journal mode; rows that change
+//! after it are found out before they are deleted.
+
+use rusqlite::{Connection, params_from_iter};
+
+use super::check::Reference;
+use super::options::Options;
+use super::read::{HotReader, plain};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::rows::RowGroup;
+use crate::sql::{patiently, quote};
+use crate::table::Table;
+use crate::time::TimeFormat;
+use crate::value::{OwnedKey, Value};
+
+/// Rows that one read transaction looks at.
+const CHUNK_ROWS: usize = 20_000;
+/// A row group is what a scan decodes at once.
+const GROUP_ROWS: usize = 64 * 1024;
+const GROUP_BYTES: usize = 16 << 20;
+/// A file is what is in memory at once, three times over: read, encoded and waiting between.
+const FILE_BYTES: usize = 32 << 20;
+
+/// The rule by which rows are old enough.
+pub struct Rule<'a> {
+    pub table: &'a Table,
+    pub time_column: usize,
+    pub format: TimeFormat,
+    pub options: &'a Options,
+}
+
+impl Rule<'_> {
+    /// The instant of a row, if it is before the cutoff.
+    fn due(&self, time: Value<'_>) -> Option<i64> {
+        self.format
+            .instant(time)
+            .filter(|instant| *instant < self.options.cutoff)
+    }
+
+    /// SQL for whether a row of `alias` matches the caller's condition. The line break ends a
+    /// comment in it.
+    fn condition(&self) -> String {
+        match &self.options.condition {
+            Some(condition) => format!("(({condition}\n) IS TRUE)"),
+            None => "1".to_owned(),
+        }
+    }
+
+    /// Refuses a condition that is not one SQL expression.
+    pub fn check_condition(&self, connection: &Connection) -> Result<()> {
+        let Some(condition) = &self.options.condition else {
+            return Ok(());
+        };
+        let sql = format!(
+            "SELECT {} FROM {} AS t",
+            self.condition(),
+            self.table.qualified()
+        );
+        let refuse = |reason: &str| {
+            Error::refused(format!(
+                "option where is not an SQL expression: {condition}: {reason}"
+            ))
+        };
+        let statement = connection
+            .prepare(&sql)
+            .map_err(|e| refuse(&Error::from(e).to_string()))?;
+        match statement.column_count() == 1 && statement.parameter_count() == 0 {
+            true => Ok(()),
+            false => Err(refuse("it must be one expression without parameters")),
+        }
+    }
+}
+
+/// The rows that are to go, and where reading them has got to.
+pub struct Plan<'a> {
+    connection: &'a Connection,
+    rule: &'a Rule<'a>,
+    reader: &'a HotReader,
+    /// The partitions that are left, the next one last.
+    partitions: Vec<i64>,
+    /// Time and key of the last row that was read of the present partition.
+    after: Option<Vec<OwnedKey>>,
+    pub rows: u64,
+    /// Rows whose time is NULL or unreadable.
+    pub skipped: u64,
+    /// Rows that qualify but stay, to keep their id from being handed out again.
+    pub kept: u64,
+}
+
+/// The rows of one cold file.
+pub struct FileRows {
+    /// The partition's number.
+    pub partition: i64,
+    pub groups: Vec<RowGroup>,
+    /// The first and the last instant.
+    pub time_min: i64,
+    pub time_max: i64,
+}
+
+impl FileRows {
+    pub fn rows(&self) -> usize {
+        self.groups.iter().map(|group| group.rows).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.groups.iter().map(|group| group.bytes).sum()
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// Finds the rows that are old enough.
+    pub fn new(
+        connection: &'a Connection,
+        rule: &'a Rule<'a>,
+        reader: &'a HotReader,
+    ) -> Result<Self> {
+        let mut plan = Self {
+            connection,
+            rule,
+            reader,
+            partitions: Vec::new(),
+            after: None,
+            rows: 0,
+            skipped: 0,
+            kept: 0,
+        };
+        plan.create_table()?;
+        plan.collect()?;
+        let sql = format!(
+            "SELECT DISTINCT part FROM {} ORDER BY part DESC",
+            plan.temp_table()
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let partitions = statement.query_map([], |row| row.get(0))?;
+        plan.partitions = partitions.collect::<Result<_, _>>()?;
+        Ok(plan)
+    }
+
+    /// How many folders of files the rows go to.
+    pub fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        (1..=self.rule.table.key_expressions().len())
+            .map(|n| format!("k{n}"))
+            .collect()
+    }
+
+    /// One table for each number of key columns. It is emptied, never dropped: DROP TABLE fails
+    /// while the caller's own statement reads a table.
+    fn temp_table(&self) -> String {
+        format!("temp._archive_plan_{}", self.keys().len())
+    }
+
+    fn create_table(&self) -> Result<()> {
+        let (name, keys) = (self.temp_table(), self.keys().join(", "));
+        self.connection.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {name}
+                 (part, time, {keys}, PRIMARY KEY (part, time, {keys})) WITHOUT ROWID;
+             DELETE FROM {name};"
+        ))?;
+        Ok(())
+    }
+
+    /// Forgets the rows.
+    pub fn clear(&self) -> Result<()> {
+        self.connection
+            .execute(&format!("DELETE FROM {}", self.temp_table()), [])?;
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        let table = self.rule.table;
+        let newest = match table.reuses_ids() {
+            true => max_rowid(self.connection, table)?,
+            false => None,
+        };
+        let mut last: Option<Vec<OwnedKey>> = None;
+        loop {
+            let chunk = patiently(|| self.collect_chunk(last.as_deref(), newest))?;
+            self.rows += chunk.rows;
+            self.skipped += chunk.skipped;
+            self.kept += chunk.kept;
+            fault::point("plan.chunk")?;
+            if chunk.last.is_none() {
+                return Ok(());
+            }
+            if chunk.last == last {
+                // Only malformed UTF-16 in a primary key can come back as something else.
+                return Err(Error::refused(format!(
+                    "{} has a malformed key",
+                    table.name
+                )));
+            }
+            last = chunk.last;
+        }
+    }
+
+    /// Looks at the next rows in the order of their keys, in one read transaction.
+    fn collect_chunk(&self, after: Option<&[OwnedKey]>, newest: Option<i64>) -> Result<Chunk> {
+        let transaction = match self.connection.is_autocommit() {
+            true => Some(self.connection.unchecked_transaction()?),
+            false => None,
+        };
+        let (table, keys) = (self.rule.table, self.rule.table.key_expressions());
+        let list = keys.join(", ");
+        let bound = match after {
+            Some(_) => format!("WHERE ({list}) > ({})", marks(keys.len())),
+            None => String::new(),
+        };
+        let mut select = self.connection.prepare(&format!(
+            "SELECT {}, {}, {list} FROM {} AS t {bound} ORDER BY {list} LIMIT {CHUNK_ROWS}",
+            quote(&table.columns[self.rule.time_column].name),
+            self.rule.condition(),
+            table.qualified(),
+        ))?;
+        let mut insert = self.connection.prepare(&format!(
+            "INSERT OR IGNORE INTO {} VALUES (?, {})",
+            self.temp_table(),
+            marks(keys.len() + 1)
+        ))?;
+        let mut chunk = Chunk::default();
+        let mut rows = select.query(params_from_iter(after.unwrap_or_default()))?;
+        let mut seen = 0;
+        while let Some(row) = rows.next()? {
+            seen += 1;
+            if seen == CHUNK_ROWS {
+                let key = (2..2 + keys.len()).map(|column| row.get(column));
+                chunk.last = Some(key.collect::<Result<_, _>>()?);
+            }
+            let time = row.get_ref(0)?;
+            let matches = row.get_ref(1)?.as_i64_or_null().ok().flatten() == Some(1);
+            if !matches {
+                continue;
+            }
+            let Some(instant) = self.rule.format.instant(plain(time)) else {
+                chunk.skipped += 1;
+                continue;
+            };
+            if instant >= self.rule.options.cutoff {
+                continue;
+            }
+            if newest.is_some() && row.get_ref(2)?.as_i64_or_null().ok().flatten() == newest {
+                chunk.kept += 1;
+                continue;
+            }
+            insert.raw_bind_parameter(1, self.rule.options.partition.number(instant))?;
+            insert.raw_bind_parameter(2, plain(time))?;
+            for column in 0..keys.len() {
+                insert.raw_bind_parameter(3 + column, plain(row.get_ref(2 + column)?))?;
+            }
+            insert.raw_execute()?;
+            chunk.rows += 1;
+        }
+        drop(rows);
+        drop((select, insert));
+        if let Some(transaction) = transaction {
+            transaction.commit()?;
+        }
+        Ok(chunk)
+    }
+
+    /// Fails if a row that stays refers to one that goes.
+    pub fn check_references(&self, references: &[Reference]) -> Result<()> {
+        let table = self.rule.table;
+        let time = quote(&table.columns[self.rule.time_column].name);
+        for reference in references {
+            let own = reference.child == table.name;
+            // Of a table that refers to itself, the rows that go along do not count.
+            let child_time = if own {
+                format!("c.{time}")
+            } else {
+                "NULL".to_owned()
+            };
+            let mut statement = self.connection.prepare(&format!(
+                "SELECT p.{time}, {child_time} FROM main.{} c JOIN {} p ON {}",
+                quote(&reference.child),
+                table.qualified(),
+                reference.join(),
+            ))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let due =
+                    |column| Ok::<_, Error>(self.rule.due(plain(row.get_ref(column)?)).is_some());
+                if due(0)? && !(own && due(1)?) {
+                    return Err(reference.refusal(&table.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the rows of the next file, or `None` if there are no more.
+    pub fn next_file(&mut self) -> Result<Option<FileRows>> {
+        while let Some(partition) = self.partitions.last().copied() {
+            let mut file = FileRows {
+                partition,
+                groups: Vec::new(),
+                time_min: i64::MAX,
+                time_max: i64::MIN,
+            };
+            loop {
+                let (group, after) = patiently(|| self.read_group(&mut file))?;
+                let ended = after.is_none();
+                self.after = after;
+                if group.rows > 0 {
+                    file.groups.push(group);
+                }
+                fault::point("read.rows")?;
+                if ended {
+                    self.partitions.pop();
+                }
+                if ended || file.bytes() >= FILE_BYTES {
+                    break;
+                }
+            }
+            if !file.groups.is_empty() {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the next row group of a file in one read transaction, and says after which row the
+    /// next one starts.
+    fn read_group(&self, file: &mut FileRows) -> Result<(RowGroup, Option<Vec<OwnedKey>>)> {
+        let table = self.rule.table;
+        let keys = self.keys();
+        let list = keys
+            .iter()
+            .map(|key| format!("p.{key}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let join = keys.iter().zip(table.key_expressions());
+        let join: Vec<String> = join
+            .map(|(key, column)| format!("t.{column} = p.{key}"))
+            .collect();
+        let bound = match &self.after {
+            Some(after) => format!("AND (p.time, {list}) > ({})", marks(after.len())),
+            None => String::new(),
+        };
+        let mut statement = self.connection.prepare(&format!(
+            "SELECT {}, {}, t.{}, p.time, {list} FROM {} p CROSS JOIN {} t ON {}
+             WHERE p.part = ? {bound} ORDER BY p.time, {list}",
+            self.reader.select_list(),
+            self.rule.condition(),
+            quote(&table.columns[self.rule.time_column].name),
+            self.temp_table(),
+            table.qualified(),
+            join.join(" AND "),
+        ))?;
+        let condition = self.reader.width();
+        let (hot_time, planned_time) = (condition + 1, condition + 2);
+        let partition = OwnedKey::Other(file.partition.into());
+        let after = self.after.as_deref().unwrap_or_default();
+        let mut rows =
+            statement.query(params_from_iter(std::iter::once(&partition).chain(after)))?;
+        let mut group = RowGroup::new(self.reader.len());
+        while let Some(row) = rows.next()? {
+            // The row may have changed since it was planned. If its time or the condition did, it
+            // is no longer this run's business.
+            let time = plain(row.get_ref(hot_time)?);
+            let matches = row.get_ref(condition)?.as_i64_or_null().ok().flatten() == Some(1);
+            if let Some(instant) = self.rule.due(time)
+                && matches
+                && time.same(plain(row.get_ref(planned_time)?))
+            {
+                for column in 0..self.reader.len() {
+                    self.reader
+                        .read(row, column, |value| group.push(column, value))?;
+                }
+                group.rows += 1;
+                file.time_min = file.time_min.min(instant);
+                file.time_max = file.time_max.max(instant);
+            }
+            if group.rows >= GROUP_ROWS || group.bytes >= GROUP_BYTES {
+                let position = (planned_time..=planned_time + keys.len()).map(|c| row.get(c));
+                return Ok((group, Some(position.collect::<Result<_, _>>()?)));
+            }
+        }
+        Ok((group, None))
+    }
+}
+
+/// What a look at some rows found.
+#[derive(Default)]
+struct Chunk {
+    rows: u64,
+    skipped: u64,
+    kept: u64,
+    /// The key after which the next chunk begins; `None` after the last row.
+    last: Option<Vec<OwnedKey>>,
+}
+
+/// The largest rowid in use.
+pub fn max_rowid(connection: &Connection, table: &Table) -> Result<Option<i64>> {
+    let keys = table.key_expressions();
+    let sql = format!("SELECT max({}) FROM {}", keys.join(", "), table.qualified());
+    Ok(connection.query_row(&sql, [], |row| row.get(0))?)
+}
+
+fn marks(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}

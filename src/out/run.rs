@@ -1,0 +1,335 @@
+//! One call of `archive_table`: all steps in order, two files at a time.
+//!
+//! This thread talks to SQLite: it reads the rows of one file while a worker encodes, syncs and
+//! verifies the file before, and publishes each file when it comes back.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::{Value as Json, json};
+
+use super::check::{self, Reference};
+use super::options::Options;
+use super::plan::{FileRows, Plan, Rule};
+use super::progress::Progress;
+use super::publish::{Publisher, Publishing};
+use super::read::HotReader;
+use super::write::{FileWriter, WrittenFile};
+use crate::catalog::files::NewEntry;
+use crate::catalog::runs::{self, Moved, Run};
+use crate::catalog::{self, files, tables};
+use crate::cleanup;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::settings;
+use crate::sql::{self, MoveMode, write_transaction};
+use crate::sqlite::panic::guard;
+use crate::storage::{Archive, folder_name};
+use crate::stored::ROWID_COLUMN;
+use crate::table::{Column, Table, columns_to_json};
+use crate::time::{TimeFormat, format_instant};
+use crate::value::Value;
+
+/// What a call came to.
+#[derive(Debug, Default)]
+struct Outcome {
+    moved: Moved,
+    skipped: u64,
+    kept: u64,
+}
+
+/// `archive_table(table, hot_days [, options])`
+pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let start = Instant::now();
+    let [table, hot_days, rest @ ..] = arguments else {
+        return Err(Error::Internal("too few arguments".into()));
+    };
+    let table = check::find_table(connection, *table)?;
+    let options = rest.first().copied().unwrap_or(Value::Null);
+    let options = Options::parse(connection, *hot_days, options)?;
+    let time_column = check::time_column(&table, &options)?;
+    let format = check::time_format(connection, &table, time_column, &options)?;
+    let rule = Rule {
+        table: &table,
+        time_column,
+        // Without a single time there is nothing to archive, whatever the format.
+        format: format.unwrap_or(TimeFormat::Iso8601),
+        options: &options,
+    };
+    rule.check_condition(connection)?;
+    let outcome = match options.dry_run {
+        true => dry_run(connection, &rule)?,
+        false => run(connection, &rule)?,
+    };
+    Ok(json!({
+        "table": table.name,
+        "cutoff": format_instant(options.cutoff),
+        "rows": outcome.moved.rows,
+        "files": outcome.moved.files,
+        "parquet_bytes": outcome.moved.bytes,
+        "skipped_rows": outcome.skipped,
+        "kept_rows": outcome.kept,
+        "staged": 0,
+        "dry_run": options.dry_run,
+        "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }))
+}
+
+/// Counts what would move; `files` is the number of folders it would go to.
+fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
+    let reader = HotReader::new(rule.table, sql::encoding(connection)?);
+    let plan = Plan::new(connection, rule, &reader)?;
+    let checked = plan.check_references(&references(connection, rule)?);
+    plan.clear()?;
+    checked?;
+    Ok(Outcome {
+        moved: Moved {
+            rows: plan.rows,
+            files: plan.partitions() as u64,
+            bytes: 0,
+        },
+        skipped: plan.skipped,
+        kept: plan.kept,
+    })
+}
+
+fn references(connection: &Connection, rule: &Rule<'_>) -> Result<Vec<Reference>> {
+    match rule.options.ignore_foreign_keys {
+        true => Ok(Vec::new()),
+        false => check::references(connection, rule.table),
+    }
+}
+
+/// Moves rows. An error leaves what was published before it published, and nothing else; inside
+/// the caller's transaction it leaves nothing.
+fn run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
+    settings::check_writable(connection)?;
+    // Both fail before anything is written if the folder has no place or cannot be made.
+    Archive::new(settings::archive_root(connection)?, String::new()).prepare()?;
+    let own_transactions = connection.is_autocommit();
+    if own_transactions {
+        return run_locked(connection, rule, own_transactions);
+    }
+    connection.execute_batch("SAVEPOINT sqlite_cold_run")?;
+    let outcome = run_locked(connection, rule, own_transactions);
+    connection.execute_batch(match outcome {
+        Ok(_) => "RELEASE sqlite_cold_run",
+        Err(_) => "ROLLBACK TO sqlite_cold_run; RELEASE sqlite_cold_run",
+    })?;
+    outcome
+}
+
+fn run_locked(connection: &Connection, rule: &Rule<'_>, own: bool) -> Result<Outcome> {
+    catalog::ensure(connection)?;
+    let archive = settings::archive(connection)?;
+    let _lock = archive.lock()?;
+    if own {
+        cleanup::bury_dead_runs(connection, &archive)?;
+    }
+    let table = rule.table;
+    let folder = folder_name(&table.name);
+    let (id, schema, run) = write_transaction(connection, || {
+        let time_column = &table.columns[rule.time_column].name;
+        let id = tables::save(connection, &table.name, &folder, time_column, rule.format)?;
+        let schema = tables::save_schema(connection, id, &stored_columns(table))?;
+        let cutoff = format_instant(rule.options.cutoff);
+        Ok((id, schema, runs::begin(connection, id, &cutoff)?))
+    })?;
+    fault::point("run.begin")?;
+    let mut outcome = Outcome::default();
+    let moved = Mover {
+        connection,
+        rule,
+        archive: &archive,
+        folder: &folder,
+        ids: (id, schema),
+        run: &run,
+        own_transactions: own,
+    }
+    .move_rows(&mut outcome);
+    let message = moved.as_ref().err().map(ToString::to_string);
+    fault::point("run.end")?;
+    let ended = write_transaction(connection, || {
+        runs::end(connection, &run, outcome.moved, message.as_deref())
+    });
+    if moved.is_err() {
+        // What was written but not published is of no use. The first error is the one to report.
+        let _ = cleanup::remove_unpublished(connection, &archive, &[&run]);
+    }
+    moved.and(ended)?;
+    Ok(outcome)
+}
+
+/// The columns of the files as the catalog remembers them.
+fn stored_columns(table: &Table) -> String {
+    let mut columns = table.columns.clone();
+    if table.stores_rowid() {
+        columns.push(Column {
+            name: ROWID_COLUMN.to_owned(),
+            declared_type: "INTEGER".to_owned(),
+            collation: "BINARY".to_owned(),
+            default: None,
+        });
+    }
+    columns_to_json(&columns)
+}
+
+/// A file on its way to the worker.
+struct Job {
+    path: String,
+    rows: FileRows,
+    read_at: i64,
+}
+
+struct Mover<'a> {
+    connection: &'a Connection,
+    rule: &'a Rule<'a>,
+    archive: &'a Archive,
+    folder: &'a str,
+    /// Of the table and of its columns, in the catalog.
+    ids: (i64, i64),
+    run: &'a Run,
+    own_transactions: bool,
+}
+
+impl Mover<'_> {
+    fn move_rows(&self, outcome: &mut Outcome) -> Result<()> {
+        let (connection, rule) = (self.connection, self.rule);
+        let encoding = sql::encoding(connection)?;
+        let reader = HotReader::new(rule.table, encoding);
+        let references = references(connection, rule)?;
+        let publisher = Publisher {
+            connection,
+            table: rule.table,
+            reader: &reader,
+            archive: self.archive,
+            references: &references,
+            checked_at: sql::data_version(connection)?,
+            batch_size: rule.options.batch_size,
+            pause: Duration::from_millis(rule.options.pause_ms),
+            own_transactions: self.own_transactions,
+        };
+        let mode = MoveMode::enter(connection)?;
+        for file in files::unfinished(connection, self.ids.0)? {
+            let published = publisher.publish(&Publishing::Unfinished(file))?;
+            outcome.moved.rows += published.rows;
+            outcome.kept += published.kept;
+        }
+        drop(mode);
+        let mut plan = Plan::new(connection, rule, &reader)?;
+        let moved = plan.check_references(&references).and_then(|()| {
+            let _mode = MoveMode::enter(connection)?;
+            let level = rule.options.compression_level;
+            let archive = self.archive.clone();
+            let writer = FileWriter::new(archive, rule.table, reader.names(), encoding, level);
+            let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
+            self.move_planned(&mut plan, &writer, &publisher, &progress, outcome)
+        });
+        outcome.skipped += plan.skipped;
+        outcome.kept += plan.kept;
+        plan.clear()?;
+        moved
+    }
+
+    fn move_planned(
+        &self,
+        plan: &mut Plan<'_>,
+        writer: &FileWriter,
+        publisher: &Publisher<'_>,
+        progress: &Progress,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let (jobs, todo) = sync_channel::<Job>(1);
+        let (done, written) = sync_channel(2);
+        std::thread::scope(|scope| {
+            scope.spawn(move || work(writer, &todo, &done));
+            // Both ends of this thread go when it fails, which stops the worker.
+            let (jobs, written) = (jobs, written);
+            let mut publish = |result: Result<(WrittenFile, i64)>| {
+                let (file, read_at) = result?;
+                let bytes = file.bytes;
+                let publishing = self.entry(file, read_at);
+                let published = publisher.publish(&publishing)?;
+                outcome.moved.rows += published.rows;
+                outcome.moved.files += 1;
+                outcome.moved.bytes += bytes;
+                outcome.kept += published.kept;
+                progress.advance(published.rows + published.kept);
+                Ok(())
+            };
+            let mut sequence = 0;
+            loop {
+                let read_at = sql::data_version(self.connection)?;
+                let Some(rows) = plan.next_file()? else {
+                    break;
+                };
+                sequence += 1;
+                let path = self.path(&rows, sequence);
+                if jobs
+                    .send(Job {
+                        path,
+                        rows,
+                        read_at,
+                    })
+                    .is_err()
+                {
+                    // The worker has stopped; the reason is among the results.
+                    break;
+                }
+                while let Ok(result) = written.try_recv() {
+                    publish(result)?;
+                }
+            }
+            drop(jobs);
+            written.into_iter().try_for_each(publish)
+        })
+    }
+
+    fn path(&self, rows: &FileRows, sequence: usize) -> String {
+        let columns = &self.rule.table.columns;
+        let clashes = |column: &Column| {
+            ["year", "month", "day"]
+                .iter()
+                .any(|key| column.name.eq_ignore_ascii_case(key))
+        };
+        let prefix = if columns.iter().any(clashes) {
+            "archive_"
+        } else {
+            ""
+        };
+        let partition = self.rule.options.partition.folder(rows.partition, prefix);
+        let name = self.archive.file_name(&self.run.token, sequence);
+        format!("{}/{partition}/{name}", self.folder)
+    }
+
+    fn entry(&self, file: WrittenFile, read_at: i64) -> Publishing {
+        let (table, schema) = self.ids;
+        Publishing::New {
+            entry: NewEntry {
+                table,
+                schema,
+                run: self.run.id,
+                path: file.path,
+                rows: file.rows,
+                bytes: file.bytes,
+                checksum: file.checksum,
+                time_min: format_instant(file.time_min),
+                time_max: format_instant(file.time_max),
+                ranges: file.ranges,
+            },
+            read_at,
+        }
+    }
+}
+
+/// The worker: writes one file after the other until there are no more, or nobody waits for them.
+fn work(writer: &FileWriter, todo: &Receiver<Job>, done: &SyncSender<Result<(WrittenFile, i64)>>) {
+    for job in todo {
+        let result = guard(|| Ok((writer.write(&job.path, &job.rows)?, job.read_at)));
+        let failed = result.is_err();
+        if done.send(result).is_err() || failed {
+            return;
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The only place with raw SQLite pointers and `unsafe` code. Everything above it is safe Rust.
+//!
+//! - [`entry`]: what SQLite calls when it loads the library
+//! - [`function`]: scalar SQL functions
+//! - [`vtab`]: virtual tables and table-valued functions
+//! - [`value`]: `sqlite3_value` in, `sqlite3_context` out
+//! - [`pin`]: a read transaction held open without a borrow
+//! - [`panic`]: no panic crosses into SQLite
+
+pub mod entry;
+pub mod function;
+pub mod panic;
+pub mod pin;
+pub mod value;
+pub mod vtab;

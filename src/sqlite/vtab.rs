@@ -1,0 +1,463 @@
+//! Virtual tables: SQLite's `sqlite3_module` as two safe traits, [`Table`] and [`Cursor`].
+//!
+//! Every callback catches panics, and every error reaches the user with its text. rusqlite's own
+//! `vtab` module does not catch panics and cannot return text that is not UTF-8, which P6 and P3
+//! ask for; sqlite-loadable's cannot consume an ORDER BY and loses messages of xBestIndex.
+//!
+//! Reference: <https://www.sqlite.org/vtab.html>
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::rc::Rc;
+use std::{ptr, slice};
+
+use rusqlite::{Connection, ffi};
+
+use super::panic::guard;
+use super::value::{self, Output};
+use crate::error::{Error, Result};
+use crate::value::Value;
+
+/// A virtual table, connected.
+pub trait Table: Sized {
+    type Cursor: Cursor;
+
+    /// Connects with the arguments of `CREATE VIRTUAL TABLE ... USING module(arguments)`. Returns
+    /// the table and the `CREATE TABLE` statement that declares its columns.
+    fn connect(connection: Rc<Connection>, arguments: &[&str]) -> Result<(Self, String)>;
+
+    /// Chooses what to push down (xBestIndex).
+    fn best_index(&self, query: &mut Query<'_>) -> Result<()>;
+
+    /// Opens a cursor, which then gets a [`Cursor::filter`] before anything else.
+    fn open(&self) -> Result<Self::Cursor>;
+}
+
+/// A scan over a virtual table.
+pub trait Cursor {
+    /// Starts a scan with the plan that [`Query::finish`] was given and the values it asked for.
+    fn filter(&mut self, plan: &str, arguments: &[Value<'_>]) -> Result<()>;
+    /// Moves to the next row.
+    fn next(&mut self) -> Result<()>;
+    /// Whether the scan is past its last row.
+    fn eof(&self) -> bool;
+    /// Hands out one value of the current row.
+    fn column(&mut self, column: usize, output: &mut Output) -> Result<()>;
+    /// A number that no other row of this scan has.
+    fn rowid(&self) -> Result<i64>;
+}
+
+/// How SQLite may use a module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `CREATE VIRTUAL TABLE ... USING name`
+    Declared,
+    /// `SELECT ... FROM name(arguments)`
+    TableValued,
+}
+
+/// The comparisons that can be pushed down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    Eq,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// `IS`: like `Eq`, but NULL is a value.
+    Is,
+    IsNull,
+    IsNotNull,
+}
+
+impl Comparison {
+    fn from_code(code: u8) -> Option<Self> {
+        Some(match c_int::from(code) {
+            ffi::SQLITE_INDEX_CONSTRAINT_EQ => Self::Eq,
+            ffi::SQLITE_INDEX_CONSTRAINT_LT => Self::Lt,
+            ffi::SQLITE_INDEX_CONSTRAINT_LE => Self::Le,
+            ffi::SQLITE_INDEX_CONSTRAINT_GT => Self::Gt,
+            ffi::SQLITE_INDEX_CONSTRAINT_GE => Self::Ge,
+            ffi::SQLITE_INDEX_CONSTRAINT_IS => Self::Is,
+            ffi::SQLITE_INDEX_CONSTRAINT_ISNULL => Self::IsNull,
+            ffi::SQLITE_INDEX_CONSTRAINT_ISNOTNULL => Self::IsNotNull,
+            _ => return None,
+        })
+    }
+}
+
+/// A term of the WHERE clause, as xBestIndex shows it.
+#[derive(Debug)]
+pub struct Constraint {
+    index: usize,
+    /// The column, or `None` for the rowid.
+    pub column: Option<usize>,
+    pub comparison: Comparison,
+    /// Whether text would be compared by the BINARY collation.
+    pub binary_collation: bool,
+}
+
+/// What xBestIndex is asked, and where its answer goes.
+pub struct Query<'a>(&'a mut ffi::sqlite3_index_info);
+
+impl Query<'_> {
+    /// The usable terms with a comparison that can be pushed down.
+    pub fn constraints(&self) -> Vec<Constraint> {
+        let info: *const ffi::sqlite3_index_info = self.0;
+        let count = usize::try_from(self.0.nConstraint).unwrap_or(0);
+        (0..count)
+            .filter_map(|index| {
+                // SAFETY: SQLite passes nConstraint terms, which live as long as the callback, and
+                // the collation's name belongs to one of them.
+                let (term, collation) = unsafe {
+                    let term = &*self.0.aConstraint.add(index);
+                    let number = c_int::try_from(index).ok()?;
+                    let name = ffi::sqlite3_vtab_collation(info.cast_mut(), number);
+                    (term, (!name.is_null()).then(|| CStr::from_ptr(name)))
+                };
+                Some(Constraint {
+                    index,
+                    column: usize::try_from(term.iColumn).ok(),
+                    comparison: Comparison::from_code(term.op).filter(|_| term.usable != 0)?,
+                    binary_collation: collation
+                        .is_some_and(|name| name.to_bytes().eq_ignore_ascii_case(b"BINARY")),
+                })
+            })
+            .collect()
+    }
+
+    /// Asks for the right-hand side of `constraint` as argument `position` (from 0) of
+    /// [`Cursor::filter`]. SQLite still checks the term on every row.
+    pub fn push(&mut self, constraint: &Constraint, position: usize) {
+        let argument = c_int::try_from(position + 1).unwrap_or(c_int::MAX);
+        // SAFETY: aConstraintUsage has nConstraint entries, and `index` came from counting them.
+        unsafe { (*self.0.aConstraintUsage.add(constraint.index)).argvIndex = argument };
+    }
+
+    /// Gives the answer: the plan for [`Cursor::filter`], shown by EXPLAIN QUERY PLAN; the cost, in
+    /// SQLite's unit of one page read; and the number of rows to expect.
+    pub fn finish(&mut self, plan: &str, cost: f64, rows: i64) -> Result<()> {
+        self.0.estimatedCost = cost;
+        self.0.estimatedRows = rows;
+        self.0.idxStr = sqlite_string(plan)?;
+        self.0.needToFreeIdxStr = 1;
+        Ok(())
+    }
+}
+
+/// Makes the module `name` known to the connection.
+pub fn register<T: Table>(connection: &Connection, name: &CStr, kind: Kind) -> Result<()> {
+    let module = match kind {
+        Kind::Declared => const { &module::<T>(Some(create::<T>)) },
+        Kind::TableValued => const { &module::<T>(None) },
+    };
+    // SAFETY: the handle is valid, the name NUL-terminated and the module a constant, promoted to
+    // static memory.
+    let code = unsafe {
+        let db = connection.handle();
+        ffi::sqlite3_create_module_v2(db, name.as_ptr(), module, ptr::null_mut(), None)
+    };
+    if code == ffi::SQLITE_OK {
+        Ok(())
+    } else {
+        Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into())
+    }
+}
+
+type Connect = unsafe extern "C" fn(
+    *mut ffi::sqlite3,
+    *mut c_void,
+    c_int,
+    *const *const c_char,
+    *mut *mut ffi::sqlite3_vtab,
+    *mut *mut c_char,
+) -> c_int;
+
+const fn module<T: Table>(create: Option<Connect>) -> ffi::sqlite3_module {
+    ffi::sqlite3_module {
+        iVersion: 1,
+        xCreate: create,
+        xConnect: Some(connect::<T>),
+        xBestIndex: Some(best_index::<T>),
+        xDisconnect: Some(disconnect::<T>),
+        xDestroy: Some(disconnect::<T>),
+        xOpen: Some(open::<T>),
+        xClose: Some(close::<T>),
+        xFilter: Some(filter::<T>),
+        xNext: Some(next::<T>),
+        xEof: Some(eof::<T>),
+        xColumn: Some(column::<T>),
+        xRowid: Some(rowid::<T>),
+        xUpdate: None,
+        xBegin: None,
+        xSync: None,
+        xCommit: None,
+        xRollback: None,
+        xFindFunction: None,
+        xRename: None,
+        xSavepoint: None,
+        xRelease: None,
+        xRollbackTo: None,
+        xShadowName: None,
+    }
+}
+
+/// A [`Table`] as SQLite sees it: its own part comes first.
+#[repr(C)]
+struct TableObject<T> {
+    base: ffi::sqlite3_vtab,
+    table: T,
+}
+
+/// A [`Cursor`] as SQLite sees it.
+#[repr(C)]
+struct CursorObject<C> {
+    base: ffi::sqlite3_vtab_cursor,
+    cursor: C,
+}
+
+/// Different from [`connect`] by address only: a module whose xCreate is its xConnect could be
+/// used without CREATE VIRTUAL TABLE.
+unsafe extern "C" fn create<T: Table>(
+    db: *mut ffi::sqlite3,
+    aux: *mut c_void,
+    argc: c_int,
+    argv: *const *const c_char,
+    table: *mut *mut ffi::sqlite3_vtab,
+    message: *mut *mut c_char,
+) -> c_int {
+    // SAFETY: the same contract.
+    unsafe { connect::<T>(db, aux, argc, argv, table, message) }
+}
+
+unsafe extern "C" fn connect<T: Table>(
+    db: *mut ffi::sqlite3,
+    _aux: *mut c_void,
+    argc: c_int,
+    argv: *const *const c_char,
+    table: *mut *mut ffi::sqlite3_vtab,
+    message: *mut *mut c_char,
+) -> c_int {
+    let outcome = guard(|| {
+        // SAFETY: SQLite passes argc NUL-terminated strings; the first three are the names of the
+        // module, the schema and the table. The handle outlives the virtual table.
+        let (connection, arguments) = unsafe {
+            let count = usize::try_from(argc).unwrap_or(0);
+            let arguments = slice::from_raw_parts(argv, count)
+                .iter()
+                .skip(3)
+                .map(|argument| CStr::from_ptr(*argument).to_str())
+                .collect::<Result<Vec<_>, _>>();
+            (Connection::from_handle(db)?, arguments)
+        };
+        let arguments =
+            arguments.map_err(|_| Error::refused("the arguments are not valid UTF-8"))?;
+        let (connected, declaration) = T::connect(Rc::new(connection), &arguments)?;
+        let declaration = CString::new(declaration)
+            .map_err(|_| Error::refused("a column's name or type contains a NUL character"))?;
+        // SAFETY: called within xCreate or xConnect, as it must be.
+        let code = unsafe { ffi::sqlite3_declare_vtab(db, declaration.as_ptr()) };
+        if code != ffi::SQLITE_OK {
+            let reason = format!("cannot declare {}", declaration.to_string_lossy());
+            return Err(Error::Internal(reason));
+        }
+        Ok(Box::new(TableObject {
+            base: ffi::sqlite3_vtab {
+                pModule: ptr::null(),
+                nRef: 0,
+                zErrMsg: ptr::null_mut(),
+            },
+            table: connected,
+        }))
+    });
+    match outcome {
+        Ok(object) => {
+            // SAFETY: SQLite owns the object until xDisconnect or xDestroy.
+            unsafe { *table = Box::into_raw(object).cast() };
+            ffi::SQLITE_OK
+        }
+        // SAFETY: `message` is where SQLite wants the text, which it frees.
+        Err(error) => unsafe { report(&error, message) },
+    }
+}
+
+unsafe extern "C" fn disconnect<T: Table>(table: *mut ffi::sqlite3_vtab) -> c_int {
+    // SAFETY: made by `connect`, given back exactly once.
+    let object = unsafe { Box::from_raw(table.cast::<TableObject<T>>()) };
+    drop_quietly(object)
+}
+
+unsafe extern "C" fn best_index<T: Table>(
+    table: *mut ffi::sqlite3_vtab,
+    info: *mut ffi::sqlite3_index_info,
+) -> c_int {
+    // SAFETY: SQLite passes a table that `connect` made and a valid question.
+    unsafe {
+        let object = &*table.cast::<TableObject<T>>();
+        let outcome = guard(|| object.table.best_index(&mut Query(&mut *info)));
+        finish(outcome, table)
+    }
+}
+
+unsafe extern "C" fn open<T: Table>(
+    table: *mut ffi::sqlite3_vtab,
+    cursor: *mut *mut ffi::sqlite3_vtab_cursor,
+) -> c_int {
+    // SAFETY: SQLite passes a table that `connect` made; it owns the cursor until xClose.
+    unsafe {
+        let object = &*table.cast::<TableObject<T>>();
+        let outcome = guard(|| object.table.open()).map(|opened| {
+            let base = ffi::sqlite3_vtab_cursor { pVtab: table };
+            *cursor = Box::into_raw(Box::new(CursorObject {
+                base,
+                cursor: opened,
+            }))
+            .cast();
+        });
+        finish(outcome, table)
+    }
+}
+
+unsafe extern "C" fn close<T: Table>(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
+    // SAFETY: made by `open`, given back exactly once.
+    let object = unsafe { Box::from_raw(cursor.cast::<CursorObject<T::Cursor>>()) };
+    drop_quietly(object)
+}
+
+unsafe extern "C" fn filter<T: Table>(
+    cursor: *mut ffi::sqlite3_vtab_cursor,
+    _number: c_int,
+    plan: *const c_char,
+    argc: c_int,
+    argv: *mut *mut ffi::sqlite3_value,
+) -> c_int {
+    // SAFETY: SQLite passes a cursor that `open` made, the string that `Query::finish` set and
+    // argc values that live as long as the call.
+    unsafe {
+        let object = &mut *cursor.cast::<CursorObject<T::Cursor>>();
+        let outcome = guard(|| {
+            let plan = match plan.is_null() {
+                true => "",
+                false => CStr::from_ptr(plan).to_str().unwrap_or_default(),
+            };
+            let count = usize::try_from(argc).unwrap_or(0);
+            let arguments = (0..count)
+                .map(|index| value::read(*argv.add(index)))
+                .collect::<Result<Vec<_>>>()?;
+            object.cursor.filter(plan, &arguments)
+        });
+        finish(outcome, object.base.pVtab)
+    }
+}
+
+unsafe extern "C" fn next<T: Table>(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
+    // SAFETY: SQLite passes a cursor that `open` made.
+    unsafe {
+        let object = &mut *cursor.cast::<CursorObject<T::Cursor>>();
+        let outcome = guard(|| object.cursor.next());
+        finish(outcome, object.base.pVtab)
+    }
+}
+
+unsafe extern "C" fn eof<T: Table>(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
+    // SAFETY: SQLite passes a cursor that `open` made.
+    let object = unsafe { &*cursor.cast::<CursorObject<T::Cursor>>() };
+    // A panic here has no way to be reported; ending the scan would lose rows silently, so the
+    // row is offered and xColumn or xNext meets the broken state.
+    c_int::from(guard(|| Ok(object.cursor.eof())).unwrap_or(false))
+}
+
+unsafe extern "C" fn column<T: Table>(
+    cursor: *mut ffi::sqlite3_vtab_cursor,
+    context: *mut ffi::sqlite3_context,
+    index: c_int,
+) -> c_int {
+    // SAFETY: SQLite passes a cursor that `open` made and a valid context.
+    unsafe {
+        let object = &mut *cursor.cast::<CursorObject<T::Cursor>>();
+        let mut output = Output::new(context);
+        let outcome = guard(|| {
+            let index = usize::try_from(index)
+                .map_err(|_| Error::Internal(format!("no column {index}")))?;
+            object.cursor.column(index, &mut output)
+        });
+        match outcome {
+            Ok(()) => ffi::SQLITE_OK,
+            Err(error) => {
+                output.fail(&error.to_string());
+                code(&error)
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn rowid<T: Table>(
+    cursor: *mut ffi::sqlite3_vtab_cursor,
+    rowid: *mut ffi::sqlite3_int64,
+) -> c_int {
+    // SAFETY: SQLite passes a cursor that `open` made and a place for the answer.
+    unsafe {
+        let object = &*cursor.cast::<CursorObject<T::Cursor>>();
+        let outcome = guard(|| object.cursor.rowid()).map(|number| *rowid = number);
+        finish(outcome, object.base.pVtab)
+    }
+}
+
+/// Drops a table or a cursor; a panic in a destructor is not worth more than a return code.
+fn drop_quietly<T>(object: Box<T>) -> c_int {
+    match guard(|| {
+        drop(object);
+        Ok(())
+    }) {
+        Ok(()) => ffi::SQLITE_OK,
+        Err(_) => ffi::SQLITE_INTERNAL,
+    }
+}
+
+/// # Safety
+/// `table` must be a virtual table of this module.
+unsafe fn finish(outcome: Result<()>, table: *mut ffi::sqlite3_vtab) -> c_int {
+    match outcome {
+        Ok(()) => ffi::SQLITE_OK,
+        // SAFETY: by contract.
+        Err(error) => unsafe { report(&error, &raw mut (*table).zErrMsg) },
+    }
+}
+
+/// # Safety
+/// `place` must hold NULL or a string of SQLite's allocator.
+unsafe fn report(error: &Error, place: *mut *mut c_char) -> c_int {
+    // SAFETY: by contract; SQLite frees the new text.
+    unsafe {
+        ffi::sqlite3_free((*place).cast());
+        *place = sqlite_string(&error.to_string()).unwrap_or(ptr::null_mut());
+    }
+    code(error)
+}
+
+fn code(error: &Error) -> c_int {
+    match error {
+        Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => failure.extended_code,
+        Error::Io { .. } => ffi::SQLITE_IOERR,
+        Error::Damaged { .. } => ffi::SQLITE_CORRUPT,
+        _ => ffi::SQLITE_ERROR,
+    }
+}
+
+/// Copies `text` into memory of SQLite's allocator, up to its first NUL character.
+fn sqlite_string(text: &str) -> Result<*mut c_char> {
+    let bytes = text.split('\0').next().unwrap_or_default().as_bytes();
+    let size = c_int::try_from(bytes.len() + 1)
+        .map_err(|_| Error::Internal("a message is too long for SQLite".into()))?;
+    // SAFETY: `size` bytes are allocated and written, the last of them the terminating NUL.
+    unsafe {
+        let copy = ffi::sqlite3_malloc(size).cast::<u8>();
+        if copy.is_null() {
+            return Err(
+                rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None).into(),
+            );
+        }
+        ptr::copy_nonoverlapping(bytes.as_ptr(), copy, bytes.len());
+        copy.add(bytes.len()).write(0);
+        Ok(copy.cast())
+    }
+}

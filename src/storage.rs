@@ -1,0 +1,302 @@
+//! All file access: the archive folder, the cold files in it, and its lock.
+//!
+//! A path in the catalog is relative to the archive folder and may not leave it: a database from a
+//! stranger must not make us read or write elsewhere.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Component, Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::error::{Error, Result};
+use crate::fault;
+
+/// The end of a cold file's name.
+const EXTENSION: &str = ".parquet";
+
+/// The folder that holds the cold files of a database.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    root: PathBuf,
+    owner: String,
+}
+
+impl Archive {
+    /// The archive at `root`. `owner` starts the names of the files that this database writes, so
+    /// that databases can share a folder and never take each other's files for leftovers.
+    pub fn new(root: PathBuf, owner: String) -> Self {
+        Self { root, owner }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes sure that the folder exists and can be written to.
+    pub fn prepare(&self) -> Result<()> {
+        if !self.root.exists() {
+            fs::create_dir_all(&self.root).map_err(Error::io(&self.root))?;
+            // Its entries in the folders above; those may not be ours to open.
+            self.root
+                .ancestors()
+                .skip(1)
+                .take(2)
+                .for_each(|folder| drop(sync_folder(folder)));
+        }
+        Ok(())
+    }
+
+    /// Takes the lock that only one archive run per database can hold, for as long as the returned
+    /// file is open. It ends with the process, however that ends.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.root.join(format!(".{}.lock", self.owner));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::refused(
+                "another archive run is working on this database; try again when it has ended",
+            )),
+            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    /// The name of the file number `sequence` of a run. `run` is never used twice.
+    pub fn file_name(&self, run: &str, sequence: usize) -> String {
+        format!("{}-{run}-{sequence:05}{EXTENSION}", self.owner)
+    }
+
+    /// Creates a new file at `relative`, with its folders.
+    pub fn create(&self, relative: &str) -> Result<NewFile> {
+        let path = self.root.join(checked(relative)?);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::io(parent))?;
+            self.check_inside(parent)?;
+        }
+        fault::point("file.create")?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(Error::io(&path))?;
+        Ok(NewFile {
+            file,
+            path,
+            root: self.root.clone(),
+            bytes: 0,
+            checksum: Xxh3::new(),
+        })
+    }
+
+    /// Opens the file at `relative` for reading.
+    pub fn open(&self, relative: &str) -> Result<(File, PathBuf)> {
+        let path = self.root.join(checked(relative)?);
+        let metadata = fs::metadata(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => {
+                let reason = "it is missing; put it back, or restore it from a backup";
+                Error::damaged(&path)(reason)
+            }
+            _ => Error::io(&path)(source),
+        })?;
+        self.check_inside(&path)?;
+        if !metadata.is_file() {
+            return Err(Error::damaged(&path)("it is not a regular file"));
+        }
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        Ok((file, path))
+    }
+
+    /// Removes the file at `relative`; it is fine if there is none.
+    pub fn remove(&self, relative: &str) -> Result<()> {
+        let path = self.root.join(checked(relative)?);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The files that this database has written below the folder, whether the catalog knows them
+    /// or not, and how long ago each was written, in seconds. Only for cleaning up: data is found
+    /// through the catalog.
+    pub fn own_files(&self) -> Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        let prefix = format!("{}-", self.owner);
+        while let Some(folder) = folders.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io(&folder)(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(Error::io(&folder))?;
+                let kind = entry.file_type().map_err(Error::io(&folder))?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file() && name.starts_with(&prefix) && name.ends_with(EXTENSION) {
+                    let path = entry.path();
+                    let metadata = entry.metadata().map_err(Error::io(&path))?;
+                    let modified = metadata.modified().map_err(Error::io(&path))?;
+                    let age = modified.elapsed().unwrap_or_default().as_secs();
+                    if let Ok(relative) = path.strip_prefix(&self.root) {
+                        files.push((portable(relative), age));
+                    }
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Follows symbolic links and refuses a path that ends up outside the archive folder.
+    fn check_inside(&self, path: &Path) -> Result<()> {
+        let root = self.root.canonicalize().map_err(Error::io(&self.root))?;
+        let real = path.canonicalize().map_err(Error::io(path))?;
+        match real.starts_with(&root) {
+            true => Ok(()),
+            false => Err(Error::refused(format!(
+                "{} leads out of the archive folder",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// A catalog path, or an error if it could leave the archive folder.
+fn checked(relative: &str) -> Result<&Path> {
+    let path = Path::new(relative);
+    let plain = |component: Component| matches!(component, Component::Normal(_));
+    match !relative.is_empty() && path.components().all(plain) {
+        true => Ok(path),
+        false => Err(Error::refused(format!(
+            "the catalog names a cold file outside the archive folder: {relative}"
+        ))),
+    }
+}
+
+fn portable(path: &Path) -> String {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+/// A folder name for a table: letters and digits of any script, `_`, `-` and inner dots stay;
+/// every other character becomes `%` and its code.
+pub fn folder_name(table: &str) -> String {
+    let mut name = String::new();
+    for (index, c) in table.char_indices() {
+        if c.is_alphanumeric() || "_-".contains(c) || (c == '.' && index > 0) {
+            name.push(c);
+        } else {
+            name += &format!("%{:02X}", u32::from(c));
+        }
+    }
+    if name.len() > 200 {
+        // File systems stop at 255 bytes; the hash keeps long names apart.
+        let hash = xxhash_rust::xxh3::xxh3_64(table.as_bytes());
+        name.truncate(name.floor_char_boundary(180));
+        name += &format!("%{hash:016x}");
+    }
+    name
+}
+
+/// A cold file while it is written: counts and hashes what passes.
+pub struct NewFile {
+    file: File,
+    path: PathBuf,
+    /// The archive folder.
+    root: PathBuf,
+    bytes: u64,
+    checksum: Xxh3,
+}
+
+impl NewFile {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the file and its name durable: after this returned, a power cut cannot take it.
+    /// Returns its size in bytes and the XXH3-128 of its content.
+    pub fn sync(&mut self) -> Result<(u64, [u8; 16])> {
+        fault::point("file.sync")?;
+        self.file.sync_all().map_err(Error::io(&self.path))?;
+        fault::point("folder.sync")?;
+        // Each folder may be new, or left by a run that died before it came to this.
+        for folder in self.path.ancestors().skip(1) {
+            sync_folder(folder)?;
+            if folder == self.root {
+                break;
+            }
+        }
+        Ok((self.bytes, self.checksum.digest128().to_be_bytes()))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        fault::io_point("file.write")?;
+        let written = self.file.write(buffer)?;
+        self.checksum.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> Result<()> {
+    let opened = File::open(folder).map_err(Error::io(folder))?;
+    opened.sync_all().map_err(Error::io(folder))
+}
+
+/// Windows makes directory entries durable with the file.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// The size and the XXH3-128 of a whole file.
+pub fn checksum(file: &mut File, path: &Path) -> Result<(u64, [u8; 16])> {
+    file.rewind().map_err(Error::io(path))?;
+    let mut hash = Xxh3::new();
+    let mut bytes = 0;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = file.read(&mut buffer).map_err(Error::io(path))?;
+        if count == 0 {
+            return Ok((bytes, hash.digest128().to_be_bytes()));
+        }
+        hash.update(&buffer[..count]);
+        bytes += count as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn catalog_paths_cannot_leave_the_folder() {
+        assert!(checked("t/year=2024/a.parquet").is_ok());
+        for path in ["", "/etc/passwd", "../x", "t/../../x", "t/./x/..", "."] {
+            assert!(checked(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn folder_names_are_plain_and_distinct() {
+        assert_eq!(folder_name("task_queue"), "task_queue");
+        assert_eq!(folder_name("über größe"), "über%20größe");
+        assert_eq!(folder_name("../x"), "%2E.%2Fx");
+        assert_ne!(folder_name("a/b"), folder_name("a%2Fb"));
+        assert!(folder_name(&"x".repeat(1000)).len() < 220);
+    }
+}

@@ -1,0 +1,232 @@
+//! How a column is stored in a cold file: written by `out`, read by `cold`, and described in the
+//! file's own metadata so that the file needs nothing else to be understood.
+
+use serde_json::{Value as Json, json};
+
+use crate::table::Column;
+use crate::time::canonical::Shape;
+use crate::value::{Encoding, Value};
+
+/// The key of the description in the Parquet file's metadata.
+pub const METADATA_KEY: &str = "sqlite_cold";
+/// The version of the description.
+const FORMAT: u64 = 1;
+
+/// The name of the column that carries the rowid of a table where no column does.
+pub const ROWID_COLUMN: &str = "_archive_rowid";
+
+/// The Parquet type of a column, and what its values were in SQLite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// INT64
+    Integer,
+    /// DOUBLE
+    Real,
+    /// BYTE_ARRAY (STRING)
+    Text,
+    /// BYTE_ARRAY
+    Blob,
+    /// INT64 (TIMESTAMP) or INT32 (DATE); text of this shape in SQLite.
+    Timestamp(Shape),
+    /// A group with these fields, in this order. A row has one of them, or is NULL.
+    Mixed(Vec<MixedField>),
+}
+
+impl Storage {
+    /// What a column without values is stored as.
+    pub fn for_nulls(declared_type: &str) -> Self {
+        let upper = declared_type.to_ascii_uppercase();
+        let has = |part: &str| upper.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Self::Real
+        } else if has("BLOB") {
+            Self::Blob
+        } else {
+            Self::Text
+        }
+    }
+
+    fn to_json(&self) -> Json {
+        match self {
+            Self::Integer => json!("integer"),
+            Self::Real => json!("real"),
+            Self::Text => json!("text"),
+            Self::Blob => json!("blob"),
+            Self::Timestamp(shape) => json!({"text": shape.name()}),
+            Self::Mixed(fields) => {
+                json!({"mixed": fields.iter().map(|field| field.name()).collect::<Vec<_>>()})
+            }
+        }
+    }
+
+    fn from_json(json: &Json) -> Option<Self> {
+        if let Some(plain) = json.as_str() {
+            return MixedField::from_name(plain).map(MixedField::storage);
+        }
+        if let Some(shape) = json.get("text") {
+            return Shape::from_name(shape.as_str()?).map(Self::Timestamp);
+        }
+        let fields = json.get("mixed")?.as_array()?.iter();
+        fields
+            .map(|field| MixedField::from_name(field.as_str()?))
+            .collect::<Option<_>>()
+            .map(Self::Mixed)
+    }
+}
+
+/// A field of a [`Storage::Mixed`] column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MixedField {
+    Integer,
+    Real,
+    Text,
+    Blob,
+    /// Text that is not well-formed: its bytes in the database's encoding.
+    RawText,
+}
+
+impl MixedField {
+    const ALL: [Self; 5] = [
+        Self::Integer,
+        Self::Real,
+        Self::Text,
+        Self::Blob,
+        Self::RawText,
+    ];
+
+    /// The field that holds `value`, or `None` for NULL.
+    pub fn of(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Null => None,
+            Value::Integer(_) => Some(Self::Integer),
+            Value::Real(_) => Some(Self::Real),
+            Value::Text(_) => Some(Self::Text),
+            Value::RawText(..) => Some(Self::RawText),
+            Value::Blob(_) => Some(Self::Blob),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Real => "real",
+            Self::Text => "text",
+            Self::Blob => "blob",
+            Self::RawText => "text_raw",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
+
+    /// How the field itself is stored.
+    pub fn storage(self) -> Storage {
+        match self {
+            Self::Integer => Storage::Integer,
+            Self::Real => Storage::Real,
+            Self::Text => Storage::Text,
+            Self::Blob | Self::RawText => Storage::Blob,
+        }
+    }
+}
+
+/// A column of a cold file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredColumn {
+    pub name: String,
+    pub storage: Storage,
+}
+
+/// What a cold file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Of the database, which tells what malformed text is.
+    pub encoding: Encoding,
+    /// In the order of the Parquet columns.
+    pub columns: Vec<StoredColumn>,
+}
+
+impl Description {
+    /// As JSON, with each column's declared type and collation for those who read the file without
+    /// the database.
+    pub fn to_json(&self, table: &str, declared: &[Column]) -> String {
+        let columns = self.columns.iter().enumerate().map(|(index, column)| {
+            let declared = declared.get(index);
+            json!({
+                "name": column.name,
+                "storage": column.storage.to_json(),
+                "type": declared.map(|d| d.declared_type.as_str()),
+                "collation": declared.map(|d| d.collation.as_str()),
+            })
+        });
+        json!({
+            "format": FORMAT,
+            "table": table,
+            "encoding": self.encoding.name(),
+            "columns": columns.collect::<Vec<_>>(),
+        })
+        .to_string()
+    }
+
+    /// The reverse of [`Self::to_json`]; the error says what is wrong.
+    pub fn from_json(text: &str) -> Result<Self, &'static str> {
+        let json: Json = serde_json::from_str(text).map_err(|_| "its description is not JSON")?;
+        if json.get("format").and_then(Json::as_u64) != Some(FORMAT) {
+            return Err("it was written by a newer sqlite-cold; upgrade to read it");
+        }
+        let column = |json: &Json| {
+            Some(StoredColumn {
+                name: json.get("name")?.as_str()?.to_owned(),
+                storage: Storage::from_json(json.get("storage")?)?,
+            })
+        };
+        let parse = || {
+            Some(Self {
+                encoding: Encoding::from_name(json.get("encoding")?.as_str()?)?,
+                columns: json
+                    .get("columns")?
+                    .as_array()?
+                    .iter()
+                    .map(column)
+                    .collect::<Option<_>>()?,
+            })
+        };
+        parse().ok_or("its description is incomplete")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_survives_its_file() {
+        let storages = [
+            Storage::Integer,
+            Storage::Real,
+            Storage::Text,
+            Storage::Blob,
+            Storage::Timestamp(Shape::of("2024-01-01T00:00:00.000Z").unwrap()),
+            Storage::Timestamp(Shape::Date),
+            Storage::Mixed(MixedField::ALL.to_vec()),
+        ];
+        let columns = storages
+            .into_iter()
+            .enumerate()
+            .map(|(index, storage)| StoredColumn {
+                name: format!("column \"{index}\""),
+                storage,
+            });
+        let description = Description {
+            encoding: Encoding::Utf16be,
+            columns: columns.collect(),
+        };
+        let json = description.to_json("t", &[]);
+        assert_eq!(Description::from_json(&json), Ok(description));
+        assert!(Description::from_json("{\"format\": 2}").is_err());
+        assert!(Description::from_json("{\"format\": 1}").is_err());
+    }
+}

@@ -1,0 +1,363 @@
+//! What SQLite knows of a table: its columns, and what identifies a row.
+
+use rusqlite::Connection;
+use rusqlite::types::Value as Owned;
+use serde_json::{Value as Json, json};
+
+use crate::error::{Error, Result};
+use crate::sql::quote;
+
+/// How SQLite prefers to store and compare a column's values
+/// (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// INTEGER, REAL and NUMERIC, which compare alike.
+    Numeric,
+    Text,
+    /// BLOB, and columns without a type.
+    Blob,
+}
+
+impl Affinity {
+    fn of(declared_type: &str) -> Self {
+        let upper = declared_type.to_ascii_uppercase();
+        let has = |part: &str| upper.contains(part);
+        if has("INT") {
+            Self::Numeric
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || upper.is_empty() {
+            Self::Blob
+        } else {
+            Self::Numeric
+        }
+    }
+}
+
+/// A column of a table, generated columns included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    pub name: String,
+    /// As declared; empty for none, and for ANY of a STRICT table, which has no affinity either.
+    pub declared_type: String,
+    pub collation: String,
+    /// The SQL of its DEFAULT.
+    pub default: Option<String>,
+}
+
+impl Column {
+    /// The affinity that the declared type gives it.
+    pub fn affinity(&self) -> Affinity {
+        Affinity::of(&self.declared_type)
+    }
+
+    /// Its part of a CREATE TABLE statement: all that comparisons depend on.
+    pub fn declaration(&self) -> String {
+        let simple = |c: char| c.is_ascii_alphanumeric() || " _(),".contains(c);
+        let declared_type = match self.declared_type.chars().all(simple) {
+            true => self.declared_type.clone(),
+            false => quote(&self.declared_type),
+        };
+        let (name, collation) = (quote(&self.name), quote(&self.collation));
+        format!("{name} {declared_type} COLLATE {collation}")
+    }
+
+    /// What rows show that were there before ADD COLUMN: its DEFAULT, which must be a constant,
+    /// with the column's affinity applied as SQLite does when it stores a value.
+    pub fn default_value(&self, connection: &Connection) -> Owned {
+        let Some(default) = &self.default else {
+            return Owned::Null;
+        };
+        let upper = self.declared_type.to_ascii_uppercase();
+        let real = ["REAL", "FLOA", "DOUB"]
+            .iter()
+            .any(|part| upper.contains(part));
+        let sql = match self.affinity() {
+            Affinity::Blob => "SELECT d",
+            Affinity::Text => "SELECT iif(typeof(d) IN ('integer', 'real'), CAST(d AS TEXT), d)",
+            Affinity::Numeric if real => {
+                "SELECT iif(typeof(d) = 'integer' OR typeof(d) = 'text' AND CAST(d AS REAL) = d,
+                            CAST(d AS REAL), d)"
+            }
+            Affinity::Numeric => {
+                "SELECT iif(typeof(d) = 'text' AND CAST(d AS NUMERIC) = d, CAST(d AS NUMERIC), d)"
+            }
+        };
+        // A default that is no constant cannot have been added to a table with rows.
+        connection
+            .query_row(
+                &format!("{sql} FROM (SELECT ({default}) AS d)"),
+                [],
+                |row| row.get(0),
+            )
+            .unwrap_or(Owned::Null)
+    }
+
+    fn to_json(&self) -> Json {
+        json!({
+            "name": self.name,
+            "type": self.declared_type,
+            "collation": self.collation,
+            "default": self.default,
+        })
+    }
+
+    fn from_json(json: &Json) -> Option<Self> {
+        let text = |key: &str| json.get(key)?.as_str().map(str::to_owned);
+        Some(Self {
+            name: text("name")?,
+            declared_type: text("type")?,
+            collation: text("collation")?,
+            default: text("default"),
+        })
+    }
+}
+
+/// What tells one row of a table from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// The 64-bit rowid, by one of its names that no column has taken.
+    Rowid {
+        name: &'static str,
+        /// The INTEGER PRIMARY KEY column, which is another name of the rowid.
+        alias: Option<usize>,
+    },
+    /// The PRIMARY KEY columns of a WITHOUT ROWID table.
+    Primary(Vec<usize>),
+}
+
+/// A table of the database `main`.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// As in the schema, whatever case the caller used.
+    pub name: String,
+    pub columns: Vec<Column>,
+    pub key: Key,
+    /// SQLite never hands out a rowid of this table twice.
+    pub autoincrement: bool,
+    /// Columns of the primary key and of unique indexes.
+    pub unique: Vec<usize>,
+}
+
+impl Table {
+    /// Describes the table `name` of `main`, or `None` if there is no ordinary table of that name.
+    pub fn find(connection: &Connection, name: &str) -> Result<Option<Self>> {
+        let mut statement = connection.prepare(
+            "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
+        )?;
+        let mut rows = statement.query([name])?;
+        match rows.next()? {
+            Some(row) => Ok(Some(Self::describe(connection, row.get(0)?)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn describe(connection: &Connection, name: String) -> Result<Self> {
+        let strict = is_strict(connection, &name)?;
+        let mut columns = Vec::new();
+        let mut primary = Vec::new();
+        let mut autoincrement = false;
+        let mut statement = connection.prepare(
+            "SELECT name, type, dflt_value, pk FROM pragma_table_xinfo(?1, 'main')
+             WHERE hidden <> 1 ORDER BY cid",
+        )?;
+        let mut rows = statement.query([&name])?;
+        while let Some(row) = rows.next()? {
+            let column: String = row.get(0)?;
+            let declared: String = row.get::<_, Option<String>>(1)?.unwrap_or_default();
+            let position: usize = row.get(3)?;
+            let metadata = connection.column_metadata(Some("main"), &*name, &*column)?;
+            if position > 0 {
+                primary.push((position, columns.len()));
+            }
+            autoincrement |= metadata.4;
+            columns.push(Column {
+                declared_type: declared_type(&declared, strict),
+                collation: metadata.1.map_or_else(
+                    || "BINARY".to_owned(),
+                    |collation| collation.to_string_lossy().into_owned(),
+                ),
+                default: row.get(2)?,
+                name: column,
+            });
+        }
+        primary.sort_unstable();
+        let primary: Vec<usize> = primary.into_iter().map(|(_, column)| column).collect();
+        let unique = unique_columns(connection, &name, &primary)?;
+        let key = find_key(connection, &name, &columns, primary)?;
+        Ok(Self {
+            name,
+            columns,
+            key,
+            autoincrement,
+            unique,
+        })
+    }
+
+    /// The position of a column by its name, in any case.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        let same = |column: &Column| column.name.eq_ignore_ascii_case(name);
+        self.columns.iter().position(same)
+    }
+
+    /// The names of its columns, for a message.
+    pub fn column_list(&self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// `main."name"`
+    pub fn qualified(&self) -> String {
+        format!("main.{}", quote(&self.name))
+    }
+
+    /// The SQL expressions that identify a row: the rowid, or the primary key's columns.
+    pub fn key_expressions(&self) -> Vec<String> {
+        match &self.key {
+            Key::Rowid { name, .. } => vec![(*name).to_owned()],
+            Key::Primary(columns) => columns
+                .iter()
+                .map(|column| quote(&self.columns[*column].name))
+                .collect(),
+        }
+    }
+
+    /// Whether SQLite may give a new row the rowid of one that is gone, which an application would
+    /// take for an id it has seen.
+    pub fn reuses_ids(&self) -> bool {
+        matches!(self.key, Key::Rowid { alias: Some(_), .. }) && !self.autoincrement
+    }
+
+    /// Whether the rowid must be stored beside the columns to come back.
+    pub fn stores_rowid(&self) -> bool {
+        matches!(self.key, Key::Rowid { alias: None, .. })
+    }
+}
+
+/// The columns as the catalog keeps them, so that cold rows stay readable without the hot table.
+pub fn columns_to_json(columns: &[Column]) -> String {
+    Json::Array(columns.iter().map(Column::to_json).collect()).to_string()
+}
+
+/// The reverse of [`columns_to_json`].
+pub fn columns_from_json(text: &str) -> Result<Vec<Column>> {
+    serde_json::from_str::<Json>(text)
+        .ok()
+        .and_then(|json| json.as_array()?.iter().map(Column::from_json).collect())
+        .ok_or_else(|| Error::refused("the catalog's list of columns is damaged"))
+}
+
+/// SQLite shows `GENERATED ALWAYS` as a part of the type.
+fn declared_type(declared: &str, strict: bool) -> String {
+    let suffix = "GENERATED ALWAYS";
+    let cut = declared.len().saturating_sub(suffix.len());
+    let declared = match declared.get(cut..) {
+        Some(end) if end.eq_ignore_ascii_case(suffix) => declared[..cut].trim_end(),
+        _ => declared,
+    };
+    match strict && declared.eq_ignore_ascii_case("ANY") {
+        true => String::new(),
+        false => declared.to_owned(),
+    }
+}
+
+fn is_strict(connection: &Connection, name: &str) -> Result<bool> {
+    // A database with STRICT tables cannot be opened by SQLite before 3.37, which added this pragma.
+    if rusqlite::version_number() < 3_037_000 {
+        return Ok(false);
+    }
+    let sql = "SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'";
+    Ok(connection.query_row(sql, [name], |row| row.get(0))?)
+}
+
+fn unique_columns(connection: &Connection, name: &str, primary: &[usize]) -> Result<Vec<usize>> {
+    let mut statement = connection.prepare(
+        "SELECT DISTINCT c.cid FROM pragma_index_list(?1, 'main') i,
+                pragma_index_info(i.name, 'main') c
+         WHERE i.\"unique\" AND c.cid >= 0",
+    )?;
+    let indexed = statement.query_map([name], |row| row.get(0))?;
+    let mut unique = indexed.collect::<Result<Vec<usize>, _>>()?;
+    unique.extend(primary);
+    unique.sort_unstable();
+    unique.dedup();
+    Ok(unique)
+}
+
+fn find_key(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+    primary: Vec<usize>,
+) -> Result<Key> {
+    let free = |name: &&str| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+    let Some(name) = ["rowid", "_rowid_", "oid"].into_iter().find(free) else {
+        return Err(Error::refused(format!(
+            "{table} has columns named rowid, _rowid_ and oid, so its rows cannot be addressed; \
+             rename one of them"
+        )));
+    };
+    let qualified = format!("main.{}", quote(table));
+    if connection
+        .prepare(&format!("SELECT {name} FROM {qualified}"))
+        .is_err()
+    {
+        return Ok(Key::Primary(primary));
+    }
+    // `INTEGER PRIMARY KEY DESC` is not an alias; what tells is that it has an index of its own.
+    let has_index: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE origin = 'pk')",
+        [table],
+        |row| row.get(0),
+    )?;
+    let alias = match primary[..] {
+        [only] if !has_index => Some(only),
+        _ => None,
+    };
+    Ok(Key::Rowid { name, alias })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affinity_follows_the_documented_rules() {
+        for (declared, affinity) in [
+            ("INTEGER", Affinity::Numeric),
+            ("CHARINT", Affinity::Numeric),
+            ("VARCHAR(10)", Affinity::Text),
+            ("NCLOB", Affinity::Text),
+            ("BLOB", Affinity::Blob),
+            ("", Affinity::Blob),
+            ("DOUBLE", Affinity::Numeric),
+            ("DECIMAL(10,5)", Affinity::Numeric),
+            ("DATETIME", Affinity::Numeric),
+        ] {
+            assert_eq!(Affinity::of(declared), affinity, "{declared}");
+        }
+    }
+
+    #[test]
+    fn declared_types_lose_what_is_not_a_type() {
+        assert_eq!(declared_type("INT GENERATED ALWAYS", false), "INT");
+        assert_eq!(declared_type("GENERATED ALWAYS", false), "");
+        assert_eq!(declared_type("ANY", true), "");
+        assert_eq!(declared_type("ANY", false), "ANY");
+    }
+
+    #[test]
+    fn columns_survive_the_catalog() {
+        let columns = vec![Column {
+            name: "a \"b\"".into(),
+            declared_type: "TEXT".into(),
+            collation: "NOCASE".into(),
+            default: Some("'x'".into()),
+        }];
+        assert_eq!(
+            columns_from_json(&columns_to_json(&columns)).unwrap(),
+            columns
+        );
+        assert!(columns_from_json("{}").is_err());
+    }
+}

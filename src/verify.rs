@@ -1,0 +1,86 @@
+//! `archive_verify([table])`: reads every cold file again.
+
+use rusqlite::Connection;
+use serde_json::{Value as Json, json};
+
+use crate::catalog::files::{self, FileEntry};
+use crate::catalog::{self, tables};
+use crate::cold::file::ColdFile;
+use crate::error::{Error, Result};
+use crate::settings;
+use crate::sql::unquote;
+use crate::storage::{self, Archive};
+use crate::time::canonical::MAX_LENGTH;
+use crate::value::Value;
+
+/// Checks the files of one archived table, or of all. Problems are listed, not raised.
+pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let wanted = match arguments.first() {
+        None | Some(Value::Null) => None,
+        Some(Value::Text(name)) => Some(unquote(name)),
+        Some(_) => return Err(Error::refused("the table's name must be text")),
+    };
+    let mut tables = match catalog::exists(connection)? {
+        true => tables::all(connection)?,
+        false => Vec::new(),
+    };
+    if let Some(name) = wanted {
+        tables.retain(|table| table.name.eq_ignore_ascii_case(&name));
+        if tables.is_empty() {
+            return Err(Error::refused(format!("{name} has never been archived")));
+        }
+    }
+    let (mut count, mut rows) = (0_u64, 0_usize);
+    let mut problems = Vec::new();
+    if !tables.is_empty() {
+        let archive = settings::archive(connection)?;
+        for table in tables {
+            for entry in files::all(connection, table.id)? {
+                count += 1;
+                match check(connection, &archive, &entry) {
+                    Ok(cold) => rows += cold,
+                    Err(error) => problems.push(error.to_string()),
+                }
+            }
+        }
+    }
+    Ok(json!({"files": count, "rows": rows, "problems": problems}))
+}
+
+/// Checks the bytes of a file, decodes all its values, holds them against the catalog's ranges, and
+/// counts the rows that count.
+fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Result<usize> {
+    let mut file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
+    let place = file.path().to_owned();
+    let (_, checksum) = storage::checksum(file.handle(), &place)?;
+    if checksum[..] != entry.checksum[..] {
+        return Err(Error::damaged(&place)("its checksum is not the catalog's"));
+    }
+    let ranges = files::ranges_of(connection, entry.id)?;
+    let mut scratch = [0; MAX_LENGTH];
+    for (index, column) in file.columns().iter().enumerate() {
+        let known = ranges
+            .get(&column.name)
+            .ok_or_else(|| format!("the catalog has no range for its column {}", column.name))
+            .map_err(Error::damaged(&place))?;
+        for group in 0..file.row_groups() {
+            let decoded = file.decode(group, index)?;
+            for row in 0..decoded.len() {
+                let value = decoded.value(row, &mut scratch);
+                if !known.contains(value) {
+                    let reason = format!(
+                        "column {} has a value outside the catalog's range",
+                        column.name
+                    );
+                    return Err(Error::damaged(&place)(reason));
+                }
+            }
+        }
+    }
+    let tombstones = files::tombstones(connection, entry.id)?;
+    let buried = tombstones
+        .iter()
+        .filter(|row| **row < entry.published)
+        .count();
+    Ok(entry.published - buried)
+}

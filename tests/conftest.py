@@ -1,0 +1,52 @@
+"""What the tests share: the library under test, databases, and the plain truth to compare with."""
+
+import json
+import os
+import pathlib
+import sqlite3
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FILE = {"win32": "cold.dll", "darwin": "cold.dylib"}.get(sys.platform, "cold.so")
+LIBRARY = ROOT / "dist" / FILE
+FAULTS_LIBRARY = ROOT / "dist" / "faults" / FILE
+
+# Nothing of the machine's own settings may leak into a test.
+for variable in ("ARCHIVE_DIR", "ARCHIVE_BATCH_SIZE", "SQLITE_COLD_FAULT"):
+    os.environ.pop(variable, None)
+
+
+def load(connection, library=LIBRARY):
+    """Loads the extension into a connection of Python's sqlite3."""
+    connection.enable_load_extension(True)
+    connection.load_extension(str(library.with_suffix("")))
+    return connection
+
+
+def connect(path, library=LIBRARY, **options):
+    """A connection in autocommit mode with the extension."""
+    return load(sqlite3.connect(path, isolation_level=None, **options), library)
+
+
+def archive(connection, *arguments):
+    """Calls archive_table and returns its JSON as a dictionary."""
+    marks = ", ".join("?" * len(arguments))
+    options = [json.dumps(a) if isinstance(a, dict) else a for a in arguments]
+    (text,) = connection.execute(f"SELECT archive_table({marks})", options).fetchone()
+    return json.loads(text)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a test's database is."""
+    return tmp_path / "test.db"
+
+
+@pytest.fixture
+def db(path):
+    """A connection to an empty database, with the extension."""
+    connection = connect(path)
+    yield connection
+    connection.close()

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Installs what a build (`build`) or the Python drivers (`python`) need, on Debian through apt.
+set -eu
+
+root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install COMMAND-OR-REASON PACKAGE...
+install() {
+    reason=$1
+    shift
+    echo "setup: installing $* ($reason)"
+    if ! command -v apt-get >/dev/null; then
+        echo "setup: there is no apt-get here; install $reason by hand and try again" >&2
+        exit 1
+    fi
+    { root apt-get update -qq && root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"; } >/dev/null || {
+        echo "setup: could not install $*; run 'apt-get install $*' by hand and try again" >&2
+        exit 1
+    }
+}
+
+has_libclang() {
+    ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* \
+        "${LIBCLANG_PATH:-/nonexistent}"/libclang* /Library/Developer/CommandLineTools/usr/lib/libclang.dylib \
+        >/dev/null 2>&1 || ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 \
+        || ls /usr/lib/*/libclang*.so* >/dev/null 2>&1
+}
+
+case $1 in
+build)
+    command -v cargo >/dev/null || {
+        echo "setup: Rust is missing; install it from https://rustup.rs and try again" >&2
+        exit 1
+    }
+    command -v c++ >/dev/null || install "a C++ compiler" g++
+    has_libclang || install "libclang" libclang-dev
+    ;;
+python)
+    # The system's own Python can load SQLite extensions; builds by pyenv often cannot.
+    python=/usr/bin/python3
+    [ -x "$python" ] || install "Python" python3
+    command -v sqlite3 >/dev/null || install "the SQLite shell" sqlite3
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || install "Python's venv" python3-venv
+    if ! cmp -s tests/requirements.txt .venv/requirements.txt; then
+        echo "setup: installing the Python packages of tests/requirements.txt into .venv"
+        "$python" -m venv .venv
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt || {
+            echo "setup: pip could not install tests/requirements.txt; check the network and try again" >&2
+            exit 1
+        }
+        cp tests/requirements.txt .venv/requirements.txt
+    fi
+    ;;
+esac
