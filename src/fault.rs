@@ -30,14 +30,12 @@ pub const POINTS: [&str; 15] = [
 
 /// Passes the point `name`.
 #[cfg(not(feature = "faults"))]
-#[expect(clippy::unnecessary_wraps, reason = "fails in test builds")]
 pub fn point(_name: &'static str) -> Result<()> {
     Ok(())
 }
 
 /// [`point`] where an I/O error is expected.
 #[cfg(not(feature = "faults"))]
-#[expect(clippy::unnecessary_wraps, reason = "fails in test builds")]
 pub fn io_point(_name: &'static str) -> std::io::Result<()> {
     Ok(())
 }

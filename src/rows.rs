@@ -2,54 +2,72 @@
 
 use crate::value::{Encoding, Value};
 
-/// One value's place: its class, and its bits or where its bytes lie.
+/// One value: its class, and its bits or where its bytes lie.
 #[derive(Debug, Clone, Copy)]
 enum Slot {
     Null,
     Integer(i64),
     Real(f64),
-    Text { start: u32, length: u32 },
-    RawText { start: u32, length: u32 },
-    Blob { start: u32, length: u32 },
+    /// In `text`.
+    Text {
+        start: u32,
+        length: u32,
+    },
+    /// In `bytes`, as is a blob.
+    RawText {
+        start: u32,
+        length: u32,
+    },
+    Blob {
+        start: u32,
+        length: u32,
+    },
 }
 
 /// The values of one column of a [`RowGroup`].
 #[derive(Debug, Default)]
 pub struct ColumnBuffer {
     slots: Vec<Slot>,
+    text: String,
     bytes: Vec<u8>,
 }
 
 impl ColumnBuffer {
     fn push(&mut self, value: Value<'_>) {
         // A row group is closed long before 4 GiB, and SQLite's longest value is 2 GiB.
-        let start = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let length = u32::try_from(value.bytes().len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(value.bytes());
+        let short = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let length = short(value.bytes().len());
         self.slots.push(match value {
             Value::Null => Slot::Null,
             Value::Integer(integer) => Slot::Integer(integer),
             Value::Real(real) => Slot::Real(real),
-            Value::Text(_) => Slot::Text { start, length },
-            Value::RawText(..) => Slot::RawText { start, length },
-            Value::Blob(_) => Slot::Blob { start, length },
+            Value::Text(text) => {
+                let start = short(self.text.len());
+                self.text.push_str(text);
+                Slot::Text { start, length }
+            }
+            Value::RawText(bytes, _) | Value::Blob(bytes) => {
+                let start = short(self.bytes.len());
+                self.bytes.extend_from_slice(bytes);
+                match value {
+                    Value::Blob(_) => Slot::Blob { start, length },
+                    _ => Slot::RawText { start, length },
+                }
+            }
         });
     }
 
     /// The values in the order of the rows. `encoding` is the database's.
     pub fn values(&self, encoding: Encoding) -> impl Iterator<Item = Value<'_>> + Clone {
-        let bytes = |start: u32, length: u32| {
-            let start = start as usize;
-            self.bytes
-                .get(start..start + length as usize)
-                .unwrap_or_default()
-        };
+        let range = |start: u32, length: u32| start as usize..start as usize + length as usize;
+        let bytes = move |start, length| self.bytes.get(range(start, length)).unwrap_or_default();
         self.slots.iter().map(move |slot| match *slot {
             Slot::Null => Value::Null,
             Slot::Integer(integer) => Value::Integer(integer),
             Slot::Real(real) => Value::Real(real),
-            // Checked when it was pushed; checking again is cheap and keeps this safe.
-            Slot::Text { start, length } => Value::from_utf8(bytes(start, length)),
+            Slot::Text { start, length } => {
+                Value::Text(self.text.get(range(start, length)).unwrap_or_default())
+            }
             Slot::RawText { start, length } => Value::RawText(bytes(start, length), encoding),
             Slot::Blob { start, length } => Value::Blob(bytes(start, length)),
         })

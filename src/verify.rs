@@ -65,7 +65,7 @@ fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Resul
             .map_err(Error::damaged(&place))?;
         for group in 0..file.row_groups() {
             let decoded = file.decode(group, index)?;
-            for row in 0..decoded.len() {
+            for row in 0..decoded.rows() {
                 let value = decoded.value(row, &mut scratch);
                 if !known.contains(value) {
                     let reason = format!(

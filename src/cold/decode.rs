@@ -55,7 +55,7 @@ impl DecodedColumn {
         })
     }
 
-    /// The value of a row, which must be one of [`Self::len`].
+    /// The value of a row, which must be one of [`Self::rows`].
     pub fn value<'a>(&'a self, row: usize, scratch: &'a mut Scratch) -> Value<'a> {
         match self {
             Self::Mixed(children) => match children.iter().find(|child| child.is_set(row)) {
@@ -81,14 +81,14 @@ impl DecodedColumn {
     }
 
     /// The number of rows.
-    pub fn len(&self) -> usize {
+    pub fn rows(&self) -> usize {
         match self {
             Self::Integer(array) | Self::Timestamp(array, _) => array.len(),
             Self::Real(array) => array.len(),
             Self::Text(array) => array.len(),
             Self::Blob(array) | Self::RawText(array, _) => array.len(),
             Self::Date(array) => array.len(),
-            Self::Mixed(children) => children.first().map_or(0, Self::len),
+            Self::Mixed(children) => children.first().map_or(0, Self::rows),
         }
     }
 

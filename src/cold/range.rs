@@ -50,15 +50,12 @@ impl Kinds {
 
 /// Whether SQLite could read all of `text` as a number: more texts than it does, never fewer.
 fn looks_numeric(text: &[u8]) -> bool {
-    let space = |byte: &u8| matches!(byte, b'\t'..=b'\r' | b' ' | b'\0');
+    let part = |byte: &u8| byte.is_ascii_digit() || b"+-.eE \t\n\x0b\x0c\r\0".contains(byte);
+    // Dates are made of the same characters; a second minus sign gives them away.
+    let inner_minus = |pair: &[u8]| pair[0].is_ascii_digit() && pair[1] == b'-';
     text.iter().any(u8::is_ascii_digit)
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(byte) || space(byte))
-        && !matches!(
-            crate::time::parse_iso8601(std::str::from_utf8(text).unwrap_or_default()),
-            Some(_)
-        )
+        && text.iter().all(part)
+        && !text.windows(2).any(inner_minus)
 }
 
 /// The values of a column in a file or a row group.

@@ -361,7 +361,7 @@ impl<'a> Plan<'a> {
         let after = self.after.as_deref().unwrap_or_default();
         let mut rows =
             statement.query(params_from_iter(std::iter::once(&partition).chain(after)))?;
-        let mut group = RowGroup::new(self.reader.len());
+        let mut group = RowGroup::new(self.reader.columns());
         while let Some(row) = rows.next()? {
             // The row may have changed since it was planned. If its time or the condition did, it
             // is no longer this run's business.
@@ -371,7 +371,7 @@ impl<'a> Plan<'a> {
                 && matches
                 && time.same(plain(row.get_ref(planned_time)?))
             {
-                for column in 0..self.reader.len() {
+                for column in 0..self.reader.columns() {
                     self.reader
                         .read(row, column, |value| group.push(column, value))?;
                 }

@@ -348,7 +348,7 @@ impl<'p> Mover<'p> {
         }
         let mut row = rows.start;
         while row < rows.end {
-            if row > rows.start && row % CLOCK_ROWS == 0 && self.out_of_time() {
+            if row > rows.start && row.is_multiple_of(CLOCK_ROWS) && self.out_of_time() {
                 break;
             }
             if self.bind_key(batch, row, &mut select)?

@@ -41,7 +41,7 @@ impl HotReader {
     }
 
     /// The number of stored columns.
-    pub fn len(&self) -> usize {
+    pub fn columns(&self) -> usize {
         self.names.len()
     }
 
@@ -86,8 +86,8 @@ impl HotReader {
     /// The number of result columns that [`Self::select_list`] takes.
     pub fn width(&self) -> usize {
         match self.encoding {
-            Encoding::Utf8 => self.len(),
-            _ => 2 * self.len(),
+            Encoding::Utf8 => self.columns(),
+            _ => 2 * self.columns(),
         }
     }
 }

@@ -174,7 +174,7 @@ impl FileWriter {
         for (number, group) in rows.groups.iter().enumerate() {
             for (index, column) in group.columns.iter().enumerate() {
                 let decoded = file.decode(number, index)?;
-                if decoded.len() != group.rows {
+                if decoded.rows() != group.rows {
                     return differs("a row group has lost rows");
                 }
                 for (row, value) in column.values(self.encoding).enumerate() {

@@ -7,6 +7,8 @@
 //! - [`pin`]: a read transaction held open without a borrow
 //! - [`panic`]: no panic crosses into SQLite
 
+#![allow(unsafe_code)]
+
 pub mod entry;
 pub mod function;
 pub mod panic;

@@ -1,6 +1,5 @@
 //! `sqlite3_value` to [`Value`], and [`Value`] to a function's or a column's result.
 
-use std::ffi::c_int;
 use std::slice;
 
 use rusqlite::ffi;
@@ -66,14 +65,8 @@ impl Output {
                 Value::Null => ffi::sqlite3_result_null(self.0),
                 Value::Integer(integer) => ffi::sqlite3_result_int64(self.0, integer),
                 Value::Real(real) => ffi::sqlite3_result_double(self.0, real),
-                Value::Text(text) => self.set_text(text.as_bytes(), ffi::SQLITE_UTF8),
-                Value::RawText(bytes, Encoding::Utf8) => self.set_text(bytes, ffi::SQLITE_UTF8),
-                Value::RawText(bytes, Encoding::Utf16le) => {
-                    self.set_text(bytes, ffi::SQLITE_UTF16LE);
-                }
-                Value::RawText(bytes, Encoding::Utf16be) => {
-                    self.set_text(bytes, ffi::SQLITE_UTF16BE);
-                }
+                Value::Text(text) => self.set_text(text.as_bytes(), Encoding::Utf8),
+                Value::RawText(bytes, encoding) => self.set_text(bytes, encoding),
                 Value::Blob(blob) => ffi::sqlite3_result_blob64(
                     self.0,
                     blob.as_ptr().cast(),
@@ -85,17 +78,18 @@ impl Output {
     }
 
     /// # Safety
-    /// The context must be valid and `encoding` one of SQLite's text encodings.
-    unsafe fn set_text(&mut self, bytes: &[u8], encoding: c_int) {
-        // SAFETY: by contract and as in `set`; the encodings are 1, 2 and 3.
+    /// The context must be valid.
+    unsafe fn set_text(&mut self, bytes: &[u8], encoding: Encoding) {
+        let code = match encoding {
+            Encoding::Utf8 => ffi::SQLITE_UTF8,
+            Encoding::Utf16le => ffi::SQLITE_UTF16LE,
+            Encoding::Utf16be => ffi::SQLITE_UTF16BE,
+        };
+        let (start, length) = (bytes.as_ptr().cast(), bytes.len() as u64);
+        let code = code.to_le_bytes()[0];
+        // SAFETY: as in `set`; the codes are 1, 2 and 3.
         unsafe {
-            ffi::sqlite3_result_text64(
-                self.0,
-                bytes.as_ptr().cast(),
-                bytes.len() as u64,
-                ffi::SQLITE_TRANSIENT(),
-                encoding as u8,
-            );
+            ffi::sqlite3_result_text64(self.0, start, length, ffi::SQLITE_TRANSIENT(), code);
         }
     }
 

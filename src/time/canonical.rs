@@ -291,7 +291,8 @@ mod tests {
             if let Some(shape) = Shape::of(&text)
                 && let Some(number) = shape.parse(&text)
             {
-                prop_assert_eq!(shape.format(number, &mut [0; MAX_LENGTH]), Some(&*text));
+                let mut buffer = [0; MAX_LENGTH];
+                prop_assert_eq!(shape.format(number, &mut buffer), Some(&*text));
             }
         }
     }
