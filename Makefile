@@ -49,7 +49,7 @@ test: setup-python faults
 	$(PYTHON) -m pytest tests
 
 bench: setup-python loadable
-	cargo bench --no-default-features
+	cargo bench --no-default-features --bench parts
 	$(PYTHON) benches/archive.py
 
 lint: setup-build

@@ -32,7 +32,7 @@ CREATE TABLE _archive_schema (
     UNIQUE (table_id, columns)
 );
 
--- One row for each call of archive_table that changed something.
+-- One row for each call of archive_table that was not refused.
 CREATE TABLE _archive_run (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     token       TEXT NOT NULL UNIQUE,    -- part of the names of the files it writes

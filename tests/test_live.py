@@ -257,3 +257,54 @@ def test_reader_and_writer_in_rollback_mode(path):
     archived, written = run_live(path, "delete", 30_000, 0, {"batch_size": 500})
     _, worst = report("rollback journal", archived, written)
     assert worst <= 1000 and max(written["took"]) <= 1500
+
+
+def test_second_archiver_is_refused(path):
+    """One archiver at a time: the second is told so, and the first is not disturbed."""
+    copy = create(path, "wal", 3000)
+    with archiver(path, {"before": CUTOFF}, fault="publish.begin:2:sleep") as first:
+        wait_for(first, "ready")
+        with closing(connect(path)) as connection:
+            running = "SELECT EXISTS (SELECT 1 FROM archive_history WHERE status = 'running')"
+            while not connection.execute(running).fetchone()[0]:
+                assert first.poll() is None
+                time.sleep(0.01)
+            with pytest.raises(sqlite3.OperationalError) as refused:
+                archive(connection, "tasks", None, {"before": CUTOFF})
+        assert str(refused.value).startswith("archive_table: another archive run is working")
+        assert result(first)["rows"] == 2600
+    assert_same(path, copy)
+    with closing(connect(path)) as connection:
+        assert archive(connection, "tasks", None, {"before": CUTOFF})["rows"] == 0
+
+
+def test_open_transaction_sees_one_snapshot(path):
+    """A reader's open transaction covers hot and cold: an archive run does not change what it sees."""
+    create(path, "wal", 3000)
+    counts = """SELECT (SELECT count(*) FROM tasks), (SELECT count(*) FROM cold_tasks),
+                       (SELECT count(*) FROM all_tasks)"""
+    rows = "SELECT * FROM all_tasks ORDER BY id"
+    with closing(connect(path)) as reader:
+        reader.execute("BEGIN")
+        before = reader.execute(counts).fetchone(), reader.execute(rows).fetchall()
+        with archiver(path, {"before": CUTOFF}) as other:
+            assert result(other)["rows"] == 2600
+        after = reader.execute(counts).fetchone(), reader.execute(rows).fetchall()
+        assert before == after
+        reader.execute("COMMIT")
+        assert reader.execute(counts).fetchone() == (301, 2699, 3000)
+        assert reader.execute(rows).fetchall() == before[1]
+
+
+@pytest.mark.parametrize("order", ["", "ORDER BY id", "ORDER BY id DESC"])
+@pytest.mark.parametrize("read_before", [1, 50, 2000])
+def test_open_cursor_sees_one_snapshot(path, order, read_before):
+    """A query that is half read when another process archives yields each row exactly once."""
+    copy = create(path, "wal", 3000)
+    with closing(connect(path)) as reader:
+        cursor = reader.execute(f"SELECT * FROM all_tasks {order}")
+        rows = cursor.fetchmany(read_before)
+        with archiver(path, {"before": CUTOFF}) as other:
+            assert result(other)["rows"] == 2600
+        rows += cursor.fetchall()
+    assert sorted(rows) == copy.execute("SELECT * FROM tasks ORDER BY id").fetchall()
