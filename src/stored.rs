@@ -11,6 +11,10 @@ use crate::value::{Encoding, Value};
 pub const METADATA_KEY: &str = "sqlite_cold";
 /// The version of the description.
 const FORMAT: u64 = 1;
+/// The name of [`Storage::Number`] in it.
+const NUMBER: &str = "number";
+/// Up to this, every integer is a DOUBLE of its own: 2 to the 53rd.
+const MAX_EXACT_INTEGER: i64 = 1 << 53;
 
 /// The name of the column that carries the rowid of a table where no column does.
 pub const ROWID_COLUMN: &str = "_archive_rowid";
@@ -22,6 +26,8 @@ pub enum Storage {
     Integer,
     /// DOUBLE
     Real,
+    /// DOUBLE; whole numbers were INTEGER, the others REAL, as in a NUMERIC column.
+    Number,
     /// BYTE_ARRAY (STRING)
     Text,
     /// BYTE_ARRAY
@@ -52,6 +58,7 @@ impl Storage {
         match self {
             Self::Integer => json!("integer"),
             Self::Real => json!("real"),
+            Self::Number => json!(NUMBER),
             Self::Text => json!("text"),
             Self::Blob => json!("blob"),
             Self::Timestamp(shape) => json!({"text": shape.name()}),
@@ -63,6 +70,9 @@ impl Storage {
 
     fn from_json(json: &Json) -> Option<Self> {
         if let Some(plain) = json.as_str() {
+            if plain == NUMBER {
+                return Some(Self::Number);
+            }
             return MixedField::from_name(plain).map(MixedField::storage);
         }
         if let Some(shape) = json.get("text") {
@@ -73,6 +83,29 @@ impl Storage {
             .map(|field| MixedField::from_name(field.as_str()?))
             .collect::<Option<_>>()
             .map(Self::Mixed)
+    }
+}
+
+/// The DOUBLE that stands for a number in a [`Storage::Number`] column, or `None` if
+/// [`number_from_double`] would not give the same value back.
+pub fn number_to_double(value: Value<'_>) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "checked by the way back")]
+    let double = match value {
+        Value::Integer(integer) => integer as f64,
+        Value::Real(real) => real,
+        _ => return None,
+    };
+    number_from_double(double).same(value).then_some(double)
+}
+
+/// The reverse of [`number_to_double`].
+pub fn number_from_double(double: f64) -> Value<'static> {
+    #[expect(clippy::cast_precision_loss, reason = "2 to the 53rd is exact")]
+    let exact = double.abs() <= MAX_EXACT_INTEGER as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+    match exact && double.fract() == 0.0 {
+        true => Value::Integer(double as i64),
+        false => Value::Real(double),
     }
 }
 
@@ -203,10 +236,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_number_is_a_double_only_if_it_comes_back() {
+        let real = [0.5, -1e300, f64::INFINITY, 9_007_199_254_740_994.0].map(Value::Real);
+        let integer = [0, -7, MAX_EXACT_INTEGER].map(Value::Integer);
+        for value in real.into_iter().chain(integer) {
+            let double = number_to_double(value).unwrap();
+            assert!(number_from_double(double).same(value), "{value:?}");
+        }
+        let real = [1.0, -0.0].map(Value::Real);
+        let integer = [MAX_EXACT_INTEGER + 1, i64::MAX, i64::MIN].map(Value::Integer);
+        for value in real.into_iter().chain(integer) {
+            assert_eq!(number_to_double(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
     fn a_description_survives_its_file() {
         let storages = [
             Storage::Integer,
             Storage::Real,
+            Storage::Number,
             Storage::Text,
             Storage::Blob,
             Storage::Timestamp(Shape::of("2024-01-01T00:00:00.000Z").unwrap()),

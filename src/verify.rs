@@ -35,9 +35,11 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     if !tables.is_empty() {
         let archive = settings::archive(connection)?;
         for table in tables {
+            let tombstones = files::tombstones(connection, table.id)?;
             for entry in files::all(connection, table.id)? {
                 count += 1;
-                match check(connection, &archive, &entry) {
+                let buried = tombstones.get(&entry.id).map_or(&[][..], Vec::as_slice);
+                match check(connection, &archive, &entry, buried) {
                     Ok(cold) => rows += cold,
                     Err(error) => problems.push(error.to_string()),
                 }
@@ -49,7 +51,12 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
 
 /// Checks the bytes of a file, decodes all its values, holds them against the catalog's ranges, and
 /// counts the rows that count.
-fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Result<usize> {
+fn check(
+    connection: &Connection,
+    archive: &Archive,
+    entry: &FileEntry,
+    tombstones: &[usize],
+) -> Result<usize> {
     let mut file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
     let place = file.path().to_owned();
     let (_, checksum) = storage::checksum(file.handle(), &place)?;
@@ -77,7 +84,6 @@ fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Resul
             }
         }
     }
-    let tombstones = files::tombstones(connection, entry.id)?;
     let buried = tombstones
         .iter()
         .filter(|row| **row < entry.published)

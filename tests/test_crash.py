@@ -59,7 +59,13 @@ def fault_points():
 def passes():
     """Each fault point at its first pass, and at a later one if a run has one."""
     once = ("run.begin", "plan.chunk", "run.end")
-    often = ("file.write", "publish.begin", "publish.delete", "publish.catalog", "publish.commit")
+    often = (
+        "file.write",
+        "publish.begin",
+        "publish.delete",
+        "publish.catalog",
+        "publish.commit",
+    )
     first = [(point, 1) for point in fault_points()]
     return first + [(p, 9 if p in often else 3) for p, _ in first if p not in once]
 
@@ -106,14 +112,18 @@ def has_all_view(connection):
 
 def contents(connection, table="all_events"):
     """All rows with the exact types of their values, sorted by id."""
-    return sorted((row[0], repr(row)) for row in connection.execute(f"SELECT * FROM {table}"))
+    return sorted(
+        (row[0], repr(row)) for row in connection.execute(f"SELECT * FROM {table}")
+    )
 
 
 def assert_intact(path, expected):
     """Every row is readable exactly once with its values, and both sides are sound."""
     with closing(connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = contents(connection, "all_events" if has_all_view(connection) else "events")
+        rows = contents(
+            connection, "all_events" if has_all_view(connection) else "events"
+        )
         assert len(rows) == len(expected)
         assert rows == expected
         (verified,) = connection.execute("SELECT archive_verify()").fetchone()
@@ -138,7 +148,9 @@ def finish(path, expected):
         archive(connection, "events", None, BATCH)
         old = "SELECT count(*) FROM events WHERE created_at < ?"
         assert connection.execute(old, [CUTOFF]).fetchone() == (0,)
-        states = connection.execute("SELECT DISTINCT state FROM archive_files('events')")
+        states = connection.execute(
+            "SELECT DISTINCT state FROM archive_files('events')"
+        )
         assert states.fetchall() == [("published",)]
         history = connection.execute("SELECT status FROM archive_history").fetchall()
         assert history[0] == ("done",)
@@ -156,7 +168,9 @@ def template(tmp_path_factory):
         if (mode, rows) not in made:
             path = tmp_path_factory.mktemp("template") / "test.db"
             with closing(sqlite3.connect(path)) as connection:
-                connection.executescript(CREATE.format(mode=mode, rows=rows, seconds=seconds))
+                connection.executescript(
+                    CREATE.format(mode=mode, rows=rows, seconds=seconds)
+                )
                 connection.commit()
                 made[mode, rows] = path, contents(connection, "events")
         return made[mode, rows]
@@ -194,7 +208,9 @@ def test_killed_between_chunks_of_the_plan(path, fresh):
     assert finish(path, expected) == ["interrupted"]
 
 
-@pytest.mark.parametrize("point", [p for p in fault_points() if p.startswith("publish.")])
+@pytest.mark.parametrize(
+    "point", [p for p in fault_points() if p.startswith("publish.")]
+)
 def test_killed_while_resuming(path, fresh, point):
     """A run that resumes a file of a dead run may die as well, again and again."""
     expected = fresh("wal")
@@ -256,12 +272,16 @@ def test_failure_inside_a_transaction(path, fresh, point, nth):
     expected = fresh("wal")
     with closing(connect(path)) as connection:
         archive(connection, "events", None, {"before": "2023-11-15"})
-    fail_at(path, f"{point}:{nth}", before="BEGIN; CREATE TABLE mine (x);", after="COMMIT")
+    fail_at(
+        path, f"{point}:{nth}", before="BEGIN; CREATE TABLE mine (x);", after="COMMIT"
+    )
     assert_intact(path, expected)
     with closing(connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (2969,)
         assert connection.execute("SELECT count(*) FROM mine").fetchone() == (0,)
-        assert connection.execute("SELECT status FROM archive_history").fetchall() == [("done",)]
+        assert connection.execute("SELECT status FROM archive_history").fetchall() == [
+            ("done",)
+        ]
         connection.execute("""SELECT archive_gc('{"retention_days":0}')""").fetchone()
     assert finish(path, expected) == ["done"]
 

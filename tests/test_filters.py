@@ -22,7 +22,7 @@ COLUMNS = {
 }
 DAYS = 12
 ROWS_PER_DAY = 9
-FILTERS = 300
+FILTERS = 120
 ODD = [
     None,
     0,
@@ -284,3 +284,24 @@ def test_numeric_text_is_found_by_its_text(db):
         db.execute("SELECT id FROM all_t WHERE v = ?", (str(n),)).fetchall() for n in range(40)
     ]
     assert found == [[(n,)] for n in range(40)]
+
+
+@pytest.mark.parametrize("host", connections())
+def test_in_a_subquery_applies_the_affinity_of_its_column(path, host):
+    """`x IN (SELECT column)` compares as `x = column` does, also for a column without a type."""
+    db = connections()[host](path)
+    for table in ("t", "plain"):
+        db.execute(f"CREATE TABLE {table} (id INTEGER, ts TEXT, s TEXT, x)")
+        db.execute(
+            f"INSERT INTO {table} VALUES (1, '2020-01-01', '05', '5'), (2, '2020-01-01', 'x', 5)"
+        )
+    db.execute("CREATE TABLE o (o_int INTEGER, o_text TEXT)")
+    db.execute("INSERT INTO o VALUES (5, '5')")
+    archive(db, "t", 7)
+    queries = [
+        (f"SELECT id FROM {{t}} WHERE {column} IN (SELECT {other} FROM o) ORDER BY id", [])
+        for column in ("s", "x")
+        for other in ("o_int", "o_text")
+    ]
+    check(differences(db, queries, "cold_t", "plain"), len(queries))
+    db.close()

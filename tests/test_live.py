@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -119,12 +120,11 @@ print(connection.execute("SELECT archive_table('tasks', NULL, ?)", [options]).fe
 
 
 @contextlib.contextmanager
-def process(program, *arguments, fault=None):
+def process(program, *arguments, fault=""):
     """Starts a program; whatever happens, it does not outlive the test."""
-    environment = {"SQLITE_COLD_FAULT": fault} if fault else {}
     child = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
-        env=environment,
+        env={**os.environ, "SQLITE_COLD_FAULT": fault},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -265,13 +265,17 @@ def test_second_archiver_is_refused(path):
     with archiver(path, {"before": CUTOFF}, fault="publish.begin:2:sleep") as first:
         wait_for(first, "ready")
         with closing(connect(path)) as connection:
-            running = "SELECT EXISTS (SELECT 1 FROM archive_history WHERE status = 'running')"
+            running = (
+                "SELECT EXISTS (SELECT 1 FROM archive_history WHERE status = 'running')"
+            )
             while not connection.execute(running).fetchone()[0]:
                 assert first.poll() is None
                 time.sleep(0.01)
             with pytest.raises(sqlite3.OperationalError) as refused:
                 archive(connection, "tasks", None, {"before": CUTOFF})
-        assert str(refused.value).startswith("archive_table: another archive run is working")
+        assert str(refused.value).startswith(
+            "archive_table: another archive run is working"
+        )
         assert result(first)["rows"] == 2600
     assert_same(path, copy)
     with closing(connect(path)) as connection:

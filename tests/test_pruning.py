@@ -42,7 +42,6 @@ NEEDLESS = [
     ("ts >= '2020-01-08'", 15),
     ("ts < '2020-01-07' AND ts > '2020-01-02 12:00'", 20),
     ("ts BETWEEN '2020-01-02' AND '2020-01-03 23:59:59'", 10),
-    ("ts LIKE '2020-01-02%'", 5),
     ("ts GLOB '2020-01-02*'", 5),
     ("id = 3", 1),
     ("id = '3'", 1),
@@ -84,7 +83,7 @@ def test_a_file_that_is_needed_and_gone_is_an_error(db, path, condition):
     days(db)
     gone = file_of(db, path, 7)
     gone.unlink()
-    with pytest.raises(sqlite3.OperationalError) as error:
+    with pytest.raises(sqlite3.DatabaseError) as error:
         db.execute(f"SELECT count(*) FROM cold_t WHERE {condition}").fetchall()
     assert str(gone) in str(error.value) and "missing" in str(error.value)
 
@@ -124,5 +123,5 @@ def test_only_the_needed_row_groups_and_columns_are_decoded(db, path):
     scramble(file, 0, 2)
     assert db.execute("SELECT count(*), max(id) FROM cold_t").fetchone() == (80_000, 80_000)
     assert db.execute("SELECT v FROM cold_t WHERE id = 79999").fetchall() == [("v79998",)]
-    with pytest.raises(sqlite3.OperationalError, match="is damaged"):
+    with pytest.raises(sqlite3.DatabaseError, match="is damaged"):
         db.execute("SELECT v FROM cold_t WHERE id = 5").fetchall()

@@ -110,12 +110,19 @@ fn range_from_row<K: FromSql>(row: &Row<'_>) -> rusqlite::Result<(K, Range)> {
     ))
 }
 
-/// The rows of a file that do not count, in ascending order.
-pub fn tombstones(connection: &Connection, file: i64) -> Result<Vec<usize>> {
-    let sql = "SELECT row FROM main._archive_tombstone WHERE file_id = ?1 ORDER BY row";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([file], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// The rows of each file of a table that do not count, in ascending order, by file id.
+pub fn tombstones(connection: &Connection, table: i64) -> Result<HashMap<i64, Vec<usize>>> {
+    let mut statement = connection.prepare(
+        "SELECT t.file_id, t.row
+         FROM main._archive_file f JOIN main._archive_tombstone t ON t.file_id = f.id
+         WHERE f.table_id = ?1 ORDER BY t.file_id, t.row",
+    )?;
+    let mut rows = statement.query([table])?;
+    let mut tombstones: HashMap<i64, Vec<usize>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        tombstones.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    Ok(tombstones)
 }
 
 /// Adds a file of which no row is cold yet. To be called in the transaction that publishes its

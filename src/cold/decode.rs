@@ -8,7 +8,7 @@ use arrow::datatypes::{
     TimestampNanosecondType,
 };
 
-use crate::stored::{MixedField, Storage};
+use crate::stored::{MixedField, Storage, number_from_double};
 use crate::time::canonical::{MAX_LENGTH, Shape};
 use crate::value::{Encoding, Value};
 
@@ -20,6 +20,7 @@ pub type Scratch = [u8; MAX_LENGTH];
 pub enum DecodedColumn {
     Integer(Int64Array),
     Real(Float64Array),
+    Number(Float64Array),
     Text(StringArray),
     Blob(BinaryArray),
     RawText(BinaryArray, Encoding),
@@ -35,6 +36,7 @@ impl DecodedColumn {
         Some(match storage {
             Storage::Integer => Self::Integer(array.as_primitive_opt()?.clone()),
             Storage::Real => Self::Real(array.as_primitive_opt()?.clone()),
+            Storage::Number => Self::Number(array.as_primitive_opt()?.clone()),
             Storage::Text => Self::Text(array.as_string_opt()?.clone()),
             Storage::Blob => Self::Blob(array.as_binary_opt()?.clone()),
             Storage::Timestamp(Shape::Date) => Self::Date(array.as_primitive_opt()?.clone()),
@@ -65,6 +67,7 @@ impl DecodedColumn {
             _ if !self.is_set(row) => Value::Null,
             Self::Integer(array) => Value::Integer(array.value(row)),
             Self::Real(array) => Value::Real(array.value(row)),
+            Self::Number(array) => number_from_double(array.value(row)),
             Self::Text(array) => Value::Text(array.value(row)),
             Self::Blob(array) => Value::Blob(array.value(row)),
             Self::RawText(array, encoding) => Value::RawText(array.value(row), *encoding),
@@ -84,7 +87,7 @@ impl DecodedColumn {
     pub fn rows(&self) -> usize {
         match self {
             Self::Integer(array) | Self::Timestamp(array, _) => array.len(),
-            Self::Real(array) => array.len(),
+            Self::Real(array) | Self::Number(array) => array.len(),
             Self::Text(array) => array.len(),
             Self::Blob(array) | Self::RawText(array, _) => array.len(),
             Self::Date(array) => array.len(),
@@ -95,7 +98,7 @@ impl DecodedColumn {
     fn is_set(&self, row: usize) -> bool {
         match self {
             Self::Integer(array) | Self::Timestamp(array, _) => array.is_valid(row),
-            Self::Real(array) => array.is_valid(row),
+            Self::Real(array) | Self::Number(array) => array.is_valid(row),
             Self::Text(array) => array.is_valid(row),
             Self::Blob(array) | Self::RawText(array, _) => array.is_valid(row),
             Self::Date(array) => array.is_valid(row),

@@ -184,7 +184,7 @@ fn bounds(statistics: &Statistics, storage: &Storage) -> (Option<Owned>, Option<
             let owned = |bound: Option<&i32>| timestamp(i64::from(*bound?), shape);
             (owned(s.min_opt()), owned(s.max_opt()))
         }
-        (Statistics::Double(s), Storage::Real) => {
+        (Statistics::Double(s), Storage::Real | Storage::Number) => {
             let owned = |bound: Option<&f64>| bound.copied().map(Owned::Real);
             (owned(s.min_opt()), owned(s.max_opt()))
         }

@@ -32,6 +32,7 @@ pub struct Scan {
     tests: Vec<ColumnTest>,
     /// The files that are left to read, the next one last.
     files: Vec<FileEntry>,
+    tombstones: HashMap<i64, Vec<usize>>,
     archive: Option<Archive>,
     current: Option<OpenFile>,
     scratch: Scratch,
@@ -75,6 +76,7 @@ impl Scan {
             columns,
             tests: Vec::new(),
             files: Vec::new(),
+            tombstones: HashMap::new(),
             archive: None,
             current: None,
             scratch: [0; MAX_LENGTH],
@@ -117,7 +119,7 @@ impl Scan {
         };
         self.current = Some(OpenFile {
             stored: self.columns.iter().map(position).collect(),
-            tombstones: files::tombstones(&self.connection, entry.id)?,
+            tombstones: self.tombstones.remove(&entry.id).unwrap_or_default(),
             decoded: Vec::new(),
             group: 0,
             group_start: 0,
@@ -158,6 +160,8 @@ impl Cursor for Scan {
         self.files
             .retain(|file| self.tests.iter().all(|test| test.may_match_file(file.id)));
         self.files.reverse();
+        // Read here like all of the catalog: the scan may go on after its connection was closed.
+        self.tombstones = files::tombstones(&self.connection, table.id)?;
         self.archive = match self.files.is_empty() {
             true => None,
             false => Some(settings::archive(&self.connection)?),

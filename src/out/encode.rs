@@ -19,7 +19,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 
 use crate::rows::{ColumnBuffer, RowGroup};
-use crate::stored::{MixedField, Storage};
+use crate::stored::{MixedField, Storage, number_to_double};
 use crate::time::canonical::{Shape, Unit};
 use crate::value::{Encoding, Value};
 
@@ -58,9 +58,17 @@ pub fn choose_storage<'a>(
         },
         _ => {
             fields.sort_unstable();
-            Storage::Mixed(fields)
+            let numbers = fields == [MixedField::Integer, MixedField::Real];
+            match numbers && values.filter(is_set).all(|v| number_to_double(v).is_some()) {
+                true => Storage::Number,
+                false => Storage::Mixed(fields),
+            }
         }
     }
+}
+
+fn is_set(value: &Value<'_>) -> bool {
+    !matches!(value, Value::Null)
 }
 
 /// The timestamp shape that every text has and can be rebuilt from.
@@ -79,7 +87,7 @@ fn common_shape<'a>(values: impl Iterator<Item = Value<'a>>) -> Option<Shape> {
 pub fn data_type(storage: &Storage) -> DataType {
     match storage {
         Storage::Integer => DataType::Int64,
-        Storage::Real => DataType::Float64,
+        Storage::Real | Storage::Number => DataType::Float64,
         Storage::Text => DataType::Utf8,
         Storage::Blob => DataType::Binary,
         Storage::Timestamp(shape) => match shape.unit() {
@@ -114,12 +122,12 @@ pub fn array(
     Ok(match storage {
         Storage::Integer => Arc::new(integers(values)),
         Storage::Real => Arc::new(reals(values)),
+        Storage::Number => Arc::new(values.map(number_to_double).collect::<Float64Array>()),
         Storage::Text => Arc::new(texts(values)),
         Storage::Blob => Arc::new(blobs(values, |value| matches!(value, Value::Blob(_)))),
         Storage::Timestamp(shape) => timestamps(values, *shape),
         Storage::Mixed(fields) => {
-            let nulls = values.clone().map(|value| !matches!(value, Value::Null));
-            let nulls = NullBuffer::from_iter(nulls);
+            let nulls = NullBuffer::from_iter(values.clone().map(|value| is_set(&value)));
             let children = fields
                 .iter()
                 .map(|field| mixed_child(values.clone(), *field));
@@ -224,7 +232,7 @@ pub fn repeats(groups: &[RowGroup], column: usize, encoding: Encoding) -> bool {
     let values = || groups.iter().filter_map(|group| group.columns.get(column));
     let count = values()
         .flat_map(|buffer| buffer.values(encoding))
-        .filter(|value| !matches!(value, Value::Null))
+        .filter(is_set)
         .count();
     let mut distinct = HashSet::new();
     for value in values().flat_map(|buffer| buffer.values(encoding)) {

@@ -2,7 +2,8 @@
 
 use std::ffi::c_int;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
+use sqlite_loadable::errors::ErrorKind;
 use sqlite_loadable::ext::{sqlite3_context, sqlite3_value};
 use sqlite_loadable::{FunctionFlags, api, define_scalar_function};
 
@@ -50,8 +51,14 @@ pub fn register(
             }
             Ok(())
         };
-        define_scalar_function(db.cast(), name, arity, call, flags)
-            .map_err(|_| Error::Internal(format!("cannot define the function {name}")))?;
+        define_scalar_function(db.cast(), name, arity, call, flags).map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::DefineScalarFunction(ffi::SQLITE_BUSY) => Error::refused(format!(
+                "cannot define {name} while a statement of this connection is running"
+            )),
+            _ => Error::Internal(format!("cannot define {name}")),
+        })?;
     }
     Ok(())
 }
