@@ -5,7 +5,7 @@ import struct
 import tempfile
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from conftest import archive, connect
@@ -191,6 +191,7 @@ def check_round_trip(encoding, kind, rows):
     max_examples=10,
     deadline=None,
     derandomize=True,
+    phases=[Phase.generate],
     database=None,
     suppress_health_check=list(HealthCheck),
 )
