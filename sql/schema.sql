@@ -2,17 +2,18 @@
 --
 -- It lives in the same database as the hot rows, so that "publish rows of a file" and "delete the
 -- hot rows" are one ordinary transaction. Version 1; docs/architecture.md explains each table.
+-- Columns without a type keep every value as it is; ANY would be NUMERIC in a table that is not STRICT.
 
 -- schema_version and database_id.
 CREATE TABLE _archive_meta (
     key   TEXT PRIMARY KEY,
-    value ANY
+    value
 ) WITHOUT ROWID;
 
 -- What archive_config(key, value) has set.
 CREATE TABLE _archive_config (
     key   TEXT PRIMARY KEY,
-    value ANY
+    value
 ) WITHOUT ROWID;
 
 -- One row for each table that has been archived.
@@ -70,8 +71,8 @@ CREATE TABLE _archive_range (
     file_id INTEGER NOT NULL REFERENCES _archive_file,
     "column" TEXT NOT NULL,
     kinds   INTEGER NOT NULL,            -- bits: 1 NULL, 2 INTEGER, 4 REAL, 8 TEXT, 16 BLOB, ...
-    min     ANY,                         -- no value is less (BINARY order), NULL: unknown
-    max     ANY,                         -- no value is greater, NULL: unknown
+    min,                                 -- no value is less (BINARY order), NULL: unknown
+    max,                                 -- no value is greater, NULL: unknown
     PRIMARY KEY (file_id, "column")
 ) WITHOUT ROWID;
 

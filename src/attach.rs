@@ -48,8 +48,8 @@ pub fn attach_table(connection: &Connection, name: &str) -> Result<()> {
     if let Some(hot) = &hot {
         query += &format!(" UNION ALL SELECT {list} FROM {}", hot.qualified());
     }
-    let current = is_current(connection, &cold, &using)? && is_current(connection, &all, &query)?;
-    if current {
+    check_names(connection, name)?;
+    if is_current(connection, &cold, &using)? && is_current(connection, &all, &query)? {
         return Ok(());
     }
     connection
@@ -70,25 +70,38 @@ pub fn attach_table(connection: &Connection, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the TEMP object `name` was made by a statement that ends with `definition`. It is an
-/// error if it is the user's own, or hides one.
-fn is_current(connection: &Connection, name: &str, definition: &str) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
-    if connection.query_row(sql, [name], |row| row.get(0))? {
-        return Err(Error::refused(format!(
-            "the database has a {name} of its own; rename it to see cold rows"
-        )));
+/// Refuses a table whose `cold_t` or `all_t` would hide, or take the place of, a table or view of
+/// the user's.
+pub fn check_names(connection: &Connection, table: &str) -> Result<()> {
+    let cold = format!("cold_{table}");
+    let ours = [
+        (&cold, "USING archive_cold(".to_owned()),
+        (
+            &format!("all_{table}"),
+            format!("FROM temp.{}", quote(&cold)),
+        ),
+    ];
+    for (name, mark) in ours {
+        let sql = "SELECT EXISTS (
+                       SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE
+                       UNION ALL
+                       SELECT 1 FROM temp.sqlite_schema
+                       WHERE name = ?1 COLLATE NOCASE AND instr(coalesce(sql, ''), ?2) = 0)";
+        if connection.query_row(sql, (name, mark), |row| row.get(0))? {
+            return Err(Error::refused(format!(
+                "there is a {name} of your own, which is a name that {table} needs for its cold \
+                 rows; rename it"
+            )));
+        }
     }
+    Ok(())
+}
+
+/// Whether the TEMP object `name` was made by a statement that ends with `definition`.
+fn is_current(connection: &Connection, name: &str, definition: &str) -> Result<bool> {
     let sql = "SELECT sql FROM temp.sqlite_schema WHERE name = ?1 COLLATE NOCASE";
     let present: Option<String> = connection
         .query_row(sql, [name], |row| row.get(0))
         .optional()?;
-    match present {
-        None => Ok(false),
-        Some(sql) if sql.ends_with(definition) => Ok(true),
-        Some(sql) if sql.contains("USING archive_cold(") || sql.contains("AS SELECT") => Ok(false),
-        Some(_) => Err(Error::refused(format!(
-            "there is a TEMP table {name}; rename it to see cold rows"
-        ))),
-    }
+    Ok(present.is_some_and(|sql| sql.ends_with(definition)))
 }

@@ -47,6 +47,9 @@ pub fn bury_dead_runs(connection: &Connection, archive: &Archive) -> Result<()> 
 }
 
 fn published(connection: &Connection) -> Result<HashSet<String>> {
+    if !catalog::exists(connection)? {
+        return Ok(HashSet::new());
+    }
     let mut statement = connection.prepare("SELECT path FROM main._archive_file")?;
     let paths = statement.query_map([], |row| row.get(0))?;
     Ok(paths.collect::<Result<_, _>>()?)

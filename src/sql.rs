@@ -71,7 +71,9 @@ pub fn write_transaction<T>(
     patiently(|| {
         connection.execute_batch(begin)?;
         let outcome = body().and_then(|done| {
-            connection.execute_batch(commit)?;
+            // In rollback-journal mode a reader holds up COMMIT, which can be tried again; the
+            // whole transaction need not be.
+            patiently(|| Ok(connection.execute_batch(commit)?))?;
             Ok(done)
         });
         if outcome.is_err() {
@@ -92,6 +94,11 @@ pub fn encoding(connection: &Connection) -> Result<Encoding> {
 /// A number that changes whenever another connection commits a change to the database.
 pub fn data_version(connection: &Connection) -> Result<i64> {
     Ok(connection.query_row("PRAGMA main.data_version", [], |row| row.get(0))?)
+}
+
+/// A number that changes with every change of the database's schema.
+pub fn schema_version(connection: &Connection) -> Result<i64> {
+    Ok(connection.query_row("PRAGMA main.schema_version", [], |row| row.get(0))?)
 }
 
 /// While it lives, deleting a row neither fires a trigger nor cascades to another table: archiving

@@ -74,9 +74,11 @@ impl Archive {
     /// Creates a new file at `relative`, with its folders.
     pub fn create(&self, relative: &str) -> Result<NewFile> {
         let path = self.root.join(checked(relative)?);
+        if let Some(present) = path.ancestors().find(|folder| folder.exists()) {
+            self.check_inside(present)?;
+        }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Error::io(parent))?;
-            self.check_inside(parent)?;
         }
         fault::point("file.create")?;
         let file = OpenOptions::new()
@@ -183,6 +185,35 @@ fn checked(relative: &str) -> Result<&Path> {
 fn portable(path: &Path) -> String {
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
     parts.join("/")
+}
+
+/// What tells a database file from all others, as long as it is not copied: when and where it was
+/// created. It is the same again after a transaction was rolled back.
+pub fn file_identity(database: Option<&str>) -> String {
+    let metadata = database.and_then(|path| fs::metadata(path).ok());
+    let created = metadata
+        .as_ref()
+        .and_then(|metadata| metadata.created().ok());
+    #[cfg(unix)]
+    let place = metadata.map(|m| {
+        (
+            std::os::unix::fs::MetadataExt::dev(&m),
+            std::os::unix::fs::MetadataExt::ino(&m),
+        )
+    });
+    #[cfg(not(unix))]
+    let place = database;
+    let identity = match (created, place) {
+        // In memory: only this process knows it.
+        (None, None) => format!(
+            "{:?} {:?}",
+            std::time::SystemTime::now(),
+            std::process::id()
+        ),
+        known => format!("{database:?} {known:?}"),
+    };
+    let hash = xxhash_rust::xxh3::xxh3_128(identity.as_bytes());
+    format!("{hash:032x}")
 }
 
 /// A folder name for a table: letters and digits of any script, `_`, `-` and inner dots stay;

@@ -37,7 +37,8 @@ impl Encoding {
         }
     }
 
-    /// The text that `bytes` hold in this encoding, or `None` if they are not well-formed.
+    /// The text that `bytes` hold in this encoding, or `None` if they are not well-formed, or would
+    /// not come back the same from UTF-8.
     pub fn decode(self, bytes: &[u8]) -> Option<String> {
         let unit: fn([u8; 2]) -> u16 = match self {
             Self::Utf8 => return std::str::from_utf8(bytes).ok().map(str::to_owned),
@@ -48,9 +49,10 @@ impl Encoding {
         if !rest.is_empty() {
             return None;
         }
-        char::decode_utf16(pairs.iter().map(|pair| unit(*pair)))
-            .collect::<Result<_, _>>()
-            .ok()
+        let chars = char::decode_utf16(pairs.iter().map(|pair| unit(*pair)));
+        // SQLite makes U+FFFD of these two when it converts them from UTF-8.
+        let kept = |c: &char| !matches!(c, '\u{FFFE}' | '\u{FFFF}');
+        chars.map(|c| c.ok().filter(kept)).collect()
     }
 }
 

@@ -40,20 +40,18 @@ def test_status_and_files(db, path):
         assert (path.parent / "archive" / "parquet" / row[0]).stat().st_size == row[2]
 
 
-def test_history(db):
+def test_history(db, path):
     """archive_history has a row for each run, newest first, failed ones with their error."""
     result = fill(db)
-    db.execute("CREATE TABLE child (t_id REFERENCES t (v))")
-    db.execute("CREATE UNIQUE INDEX i ON t (ts, v)")
-    db.execute("INSERT INTO child VALUES (1)")
-    db.execute("INSERT INTO t VALUES ('2020-05-05', 1)")
+    db.execute("INSERT INTO t VALUES ('2021-05-05', 1)")
+    (path.parent / "archive/parquet/t/year=2021").write_text("a file in the way")
     with pytest.raises(sqlite3.OperationalError):
         archive(db, "t", 7)
     newest, oldest = db.execute(
         'SELECT "table", rows, files, bytes, status, error FROM archive_history'
     ).fetchall()
     assert oldest == ("t", 3, 2, result["parquet_bytes"], "done", None)
-    assert newest[:5] == ("t", 0, 0, 0, "failed") and "child" in newest[5]
+    assert newest[:5] == ("t", 0, 0, 0, "failed") and "year=2021" in newest[5]
 
 
 def test_nothing_was_ever_archived(db, path):

@@ -12,6 +12,8 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct FileEntry {
     pub id: i64,
+    /// Of the columns it was written with.
+    pub schema: i64,
     /// Relative to the archive folder.
     pub path: String,
     pub rows: usize,
@@ -37,7 +39,8 @@ pub struct NewEntry {
     pub ranges: Vec<(String, Range)>,
 }
 
-const SELECT: &str = "SELECT id, path, rows, published, bytes, checksum FROM main._archive_file";
+const SELECT: &str =
+    "SELECT id, path, rows, published, bytes, checksum, schema_id FROM main._archive_file";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
     Ok(FileEntry {
@@ -47,6 +50,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
         published: row.get(3)?,
         bytes: row.get(4)?,
         checksum: row.get(5)?,
+        schema: row.get(6)?,
     })
 }
 
@@ -79,14 +83,19 @@ pub fn totals(connection: &Connection, table: i64) -> Result<(i64, i64)> {
     Ok(connection.query_row(sql, [table], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// What is known of a column in each file of a table, by file id.
-pub fn ranges(connection: &Connection, table: i64, column: &str) -> Result<HashMap<i64, Range>> {
+/// What is known of a column in each file of a table with these columns, by file id.
+pub fn ranges(
+    connection: &Connection,
+    table: i64,
+    schema: i64,
+    column: &str,
+) -> Result<HashMap<i64, Range>> {
     let mut statement = connection.prepare(
         "SELECT r.file_id, r.kinds, r.min, r.max
          FROM main._archive_file f JOIN main._archive_range r ON r.file_id = f.id
-         WHERE f.table_id = ?1 AND r.\"column\" = ?2",
+         WHERE f.table_id = ?1 AND f.schema_id = ?2 AND r.\"column\" = ?3",
     )?;
-    let rows = statement.query_map((table, column), range_from_row)?;
+    let rows = statement.query_map((table, schema, column), range_from_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
 use crate::sql::write_transaction;
+use crate::storage;
 
 /// What brings a catalog from each version to the next; the first entry makes version 1 from
 /// nothing. An entry that was released never changes.
@@ -57,10 +58,8 @@ pub fn ensure(connection: &Connection) -> Result<()> {
             connection.execute_batch(&in_main(migration))?;
         }
         if from == 0 {
-            connection.execute(
-                "INSERT INTO main._archive_meta VALUES ('database_id', lower(hex(randomblob(16))))",
-                [],
-            )?;
+            let sql = "INSERT INTO main._archive_meta VALUES ('database_id', ?1)";
+            connection.execute(sql, [storage::file_identity(connection.path())])?;
         }
         connection.execute(
             "INSERT OR REPLACE INTO main._archive_meta VALUES ('schema_version', ?1)",

@@ -1,5 +1,7 @@
 //! Archived tables.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::error::Result;
@@ -70,12 +72,17 @@ pub fn save_schema(connection: &Connection, table: i64, columns: &str) -> Result
     Ok(connection.query_row(sql, (table, columns), |row| row.get(0))?)
 }
 
-/// The columns that the newest file of a table was written with.
-pub fn newest_schema(connection: &Connection, table: i64) -> Result<Option<Vec<Column>>> {
-    let sql =
-        "SELECT columns FROM main._archive_schema WHERE table_id = ?1 ORDER BY id DESC LIMIT 1";
-    let json: Option<String> = connection
-        .query_row(sql, [table], |row| row.get(0))
-        .optional()?;
-    json.map(|json| columns_from_json(&json)).transpose()
+/// All lists of columns that files of a table were written with, by their ids; the newest last.
+pub fn schemas(connection: &Connection, table: i64) -> Result<BTreeMap<i64, Vec<Column>>> {
+    let sql = "SELECT id, columns FROM main._archive_schema WHERE table_id = ?1";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([table])?;
+    let mut schemas = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        schemas.insert(
+            row.get(0)?,
+            columns_from_json(row.get_ref(1)?.as_str().unwrap_or_default())?,
+        );
+    }
+    Ok(schemas)
 }

@@ -1,7 +1,7 @@
 //! The cursor of `cold_t`: file after file, row group after row group, decoding a column of a row
 //! group when its first value is asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use rusqlite::Connection;
@@ -11,7 +11,7 @@ use super::decode::{DecodedColumn, Scratch};
 use super::file::ColdFile;
 use super::plan::Plan;
 use super::range::{Range, Test};
-use super::table::ColdColumn;
+use super::table::Shape;
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
@@ -21,14 +21,16 @@ use crate::sqlite::pin::ReadPin;
 use crate::sqlite::value::Output;
 use crate::sqlite::vtab::Cursor;
 use crate::storage::Archive;
+use crate::table::Column;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 
 /// A scan over the cold rows of a table.
 pub struct Scan {
     connection: Rc<Connection>,
-    table: String,
-    columns: Rc<[ColdColumn]>,
+    shape: Rc<Shape>,
+    /// Where the columns are in files of each schema.
+    positions: HashMap<i64, Vec<Option<usize>>>,
     tests: Vec<ColumnTest>,
     /// The files that are left to read, the next one last.
     files: Vec<FileEntry>,
@@ -64,16 +66,12 @@ struct OpenFile {
 }
 
 impl Scan {
-    pub fn open(
-        connection: Rc<Connection>,
-        table: String,
-        columns: Rc<[ColdColumn]>,
-    ) -> Result<Self> {
+    pub fn open(connection: Rc<Connection>, shape: Rc<Shape>) -> Result<Self> {
         Ok(Self {
             _snapshot: ReadPin::new(&connection)?,
             connection,
-            table,
-            columns,
+            shape,
+            positions: HashMap::new(),
             tests: Vec::new(),
             files: Vec::new(),
             tombstones: HashMap::new(),
@@ -84,21 +82,40 @@ impl Scan {
     }
 
     /// The tests of a plan, each with what the catalog knows of its column.
-    fn tests(&self, plan: &Plan, arguments: &[Value<'_>], table: i64) -> Result<Vec<ColumnTest>> {
+    fn tests(
+        &self,
+        plan: &Plan,
+        arguments: &[Value<'_>],
+        table: i64,
+        schemas: &BTreeMap<i64, Vec<Column>>,
+    ) -> Result<Vec<ColumnTest>> {
         let encoding = sql::encoding(&self.connection)?;
         let mut tests = Vec::new();
         for (term, value) in plan.terms.iter().zip(arguments) {
-            let Some(column) = self.columns.get(term.column) else {
+            let Some(column) = self.shape.columns.get(term.column) else {
                 continue;
             };
             let (comparison, binary) = (term.comparison, term.binary_collation);
-            if let Some(test) = Test::new(comparison, *value, column.affinity, binary, encoding) {
-                tests.push(ColumnTest {
-                    column: term.column,
-                    test,
-                    ranges: files::ranges(&self.connection, table, &column.stored)?,
-                });
+            let Some(test) = Test::new(comparison, *value, column.affinity, binary, encoding)
+            else {
+                continue;
+            };
+            let mut ranges = HashMap::new();
+            for (schema, stored) in schemas {
+                let position = self
+                    .positions
+                    .get(schema)
+                    .and_then(|p| *p.get(term.column)?);
+                if let Some(stored) = position.and_then(|position| stored.get(position)) {
+                    let known = files::ranges(&self.connection, table, *schema, &stored.name)?;
+                    ranges.extend(known);
+                }
             }
+            tests.push(ColumnTest {
+                column: term.column,
+                test,
+                ranges,
+            });
         }
         Ok(tests)
     }
@@ -113,12 +130,12 @@ impl Scan {
             return Ok(false);
         };
         let file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
-        let position = |column: &ColdColumn| {
-            let same = |name: &str| name.eq_ignore_ascii_case(&column.stored);
-            file.columns().iter().position(|stored| same(&stored.name))
-        };
         self.current = Some(OpenFile {
-            stored: self.columns.iter().map(position).collect(),
+            stored: self
+                .positions
+                .get(&entry.schema)
+                .cloned()
+                .unwrap_or_default(),
             tombstones: self.tombstones.remove(&entry.id).unwrap_or_default(),
             decoded: Vec::new(),
             group: 0,
@@ -152,10 +169,14 @@ impl Cursor for Scan {
         if !catalog::exists(&self.connection)? {
             return Ok(());
         }
-        let Some(table) = tables::find(&self.connection, &self.table)? else {
+        let Some(table) = tables::find(&self.connection, &self.shape.name)? else {
             return Ok(());
         };
-        self.tests = self.tests(&Plan::decode(plan)?, arguments, table.id)?;
+        let schemas = tables::schemas(&self.connection, table.id)?;
+        let positions =
+            |(id, stored): (&i64, &Vec<Column>)| Ok((*id, self.shape.positions(stored)?));
+        self.positions = schemas.iter().map(positions).collect::<Result<_>>()?;
+        self.tests = self.tests(&Plan::decode(plan)?, arguments, table.id, &schemas)?;
         self.files = files::readable(&self.connection, table.id)?;
         self.files
             .retain(|file| self.tests.iter().all(|test| test.may_match_file(file.id)));
@@ -186,6 +207,7 @@ impl Cursor for Scan {
             Some(stored) => output.set(current.value(stored, &mut self.scratch)?),
             None => {
                 let default = self
+                    .shape
                     .columns
                     .get(column)
                     .map_or(&Owned::Null, |c| &c.default);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 
+use super::columns::match_columns;
 use super::plan::Plan;
 use super::scan::Scan;
 use crate::catalog::{self, files, tables};
@@ -23,11 +24,19 @@ const ROWID: &str = "rowid";
 /// What opening one file costs, in rows read.
 const FILE_COST: f64 = 100.0;
 
+/// What a column of `cold_t` shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// The table's column of this number.
+    Column(usize),
+    /// The rowid that files carry beside the columns.
+    Rowid,
+}
+
 /// A column of `cold_t`.
 #[derive(Debug, Clone)]
 pub struct ColdColumn {
-    /// The name it has in the files; `None` never matches, for a rowid that was not stored.
-    pub stored: String,
+    pub source: Source,
     pub affinity: Affinity,
     /// What rows of files without the column show: they were written before ADD COLUMN.
     pub default: Owned,
@@ -38,8 +47,34 @@ pub struct ColdColumn {
 /// The virtual table.
 pub struct ColdTable {
     connection: Rc<Connection>,
-    name: String,
-    columns: Rc<[ColdColumn]>,
+    shape: Rc<Shape>,
+}
+
+/// What `cold_t` looks like.
+#[derive(Debug)]
+pub struct Shape {
+    /// Of the archived table.
+    pub name: String,
+    /// The archived table's columns.
+    pub declared: Vec<Column>,
+    /// The columns of `cold_t`: those, and perhaps the rowid.
+    pub columns: Vec<ColdColumn>,
+}
+
+impl Shape {
+    /// Where each column of `cold_t` is among the columns `stored` of a file.
+    pub fn positions(&self, stored: &[Column]) -> Result<Vec<Option<usize>>> {
+        let (columns, rowid) = match stored {
+            [columns @ .., last] if last.name == ROWID_COLUMN => (columns, Some(columns.len())),
+            columns => (columns, None),
+        };
+        let matched = match_columns(&self.name, columns, &self.declared)?;
+        let position = |column: &ColdColumn| match column.source {
+            Source::Column(column) => matched.get(column).copied().flatten(),
+            Source::Rowid => rowid,
+        };
+        Ok(self.columns.iter().map(position).collect())
+    }
 }
 
 /// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those of the
@@ -51,8 +86,8 @@ pub fn visible_columns(connection: &Connection, name: &str) -> Result<Option<Vec
     let Some(archived) = tables::find(connection, name)? else {
         return Ok(None);
     };
-    let columns = tables::newest_schema(connection, archived.id)?;
-    Ok(columns.map(|mut columns| {
+    let newest = tables::schemas(connection, archived.id)?.pop_last();
+    Ok(newest.map(|(_, mut columns)| {
         columns.retain(|column| column.name != ROWID_COLUMN);
         columns
     }))
@@ -81,7 +116,7 @@ impl Table for ColdTable {
                 Key::Primary(key) => key[..] == [index],
             };
             columns.push(ColdColumn {
-                stored: column.name.clone(),
+                source: Source::Column(index),
                 affinity: column.affinity(),
                 default: column.default_value(&connection),
                 unique: hot.as_ref().is_some_and(unique),
@@ -94,10 +129,7 @@ impl Table for ColdTable {
         {
             declaration.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
             columns.push(ColdColumn {
-                stored: match alias {
-                    Some(column) => declared[column].name.clone(),
-                    None => ROWID_COLUMN.to_owned(),
-                },
+                source: alias.map_or(Source::Rowid, Source::Column),
                 affinity: Affinity::Numeric,
                 default: Owned::Null,
                 unique: true,
@@ -105,19 +137,31 @@ impl Table for ColdTable {
         }
         let table = Self {
             connection,
-            name,
-            columns: columns.into(),
+            shape: Rc::new(Shape {
+                name,
+                declared,
+                columns,
+            }),
         };
         Ok((table, format!("CREATE TABLE x({})", declaration.join(", "))))
     }
 
     fn best_index(&self, query: &mut Query<'_>) -> Result<()> {
         let mut constraints = query.constraints();
-        constraints.retain(|constraint| constraint.column.is_some());
+        constraints.retain(|constraint| {
+            let column = constraint
+                .column
+                .and_then(|column| self.shape.columns.get(column));
+            // SQLite compares `x IN (SELECT y)` value by value if the virtual table takes it, and
+            // forgets the affinity of y then. Only a numeric affinity of x makes that the same.
+            column.is_some_and(|column| {
+                column.affinity == Affinity::Numeric || !query.may_be_in(constraint)
+            })
+        });
         for (position, constraint) in constraints.iter().enumerate() {
             query.push(constraint, position);
         }
-        let (files, rows) = match tables::find(&self.connection, &self.name)? {
+        let (files, rows) = match tables::find(&self.connection, &self.shape.name)? {
             Some(table) => files::totals(&self.connection, table.id)?,
             None => (0, 0),
         };
@@ -126,7 +170,7 @@ impl Table for ColdTable {
         for constraint in &constraints {
             let column = constraint
                 .column
-                .and_then(|column| self.columns.get(column));
+                .and_then(|column| self.shape.columns.get(column));
             let unique = column.is_some_and(|column| column.unique);
             match constraint.comparison {
                 Comparison::Eq | Comparison::Is if unique => one = true,
@@ -150,10 +194,6 @@ impl Table for ColdTable {
     }
 
     fn open(&self) -> Result<Scan> {
-        Scan::open(
-            Rc::clone(&self.connection),
-            self.name.clone(),
-            Rc::clone(&self.columns),
-        )
+        Scan::open(Rc::clone(&self.connection), Rc::clone(&self.shape))
     }
 }

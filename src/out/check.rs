@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::options::Options;
+use crate::attach;
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::sql::{quote, unquote};
@@ -93,18 +94,8 @@ fn missing(connection: &Connection, name: &str) -> Result<Error> {
     Ok(no_such_table(name))
 }
 
-/// `cold_t` and `all_t` must not hide a table or a view of the user's.
 fn check_names(connection: &Connection, table: &Table) -> Result<()> {
-    for prefix in ["cold_", "all_"] {
-        let name = format!("{prefix}{}", table.name);
-        let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
-        if connection.query_row(sql, [&name], |row| row.get(0))? {
-            return Err(Error::refused(format!(
-                "the database has a {name} of its own, which is the name its cold rows would get; \
-                 rename it first"
-            )));
-        }
-    }
+    attach::check_names(connection, &table.name)?;
     match table.column(ROWID_COLUMN) {
         Some(_) => Err(Error::refused(format!(
             "{} has a column {ROWID_COLUMN}, a name that cold files use; rename it first",

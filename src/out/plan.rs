@@ -56,23 +56,59 @@ impl Rule<'_> {
         let Some(condition) = &self.options.condition else {
             return Ok(());
         };
-        let sql = format!(
-            "SELECT {} FROM {} AS t",
-            self.condition(),
-            self.table.qualified()
-        );
         let refuse = |reason: &str| {
             Error::refused(format!(
                 "option where is not an SQL expression: {condition}: {reason}"
             ))
         };
-        let statement = connection
-            .prepare(&sql)
-            .map_err(|e| refuse(&Error::from(e).to_string()))?;
-        match statement.column_count() == 1 && statement.parameter_count() == 0 {
-            true => Ok(()),
-            false => Err(refuse("it must be one expression without parameters")),
+        // In a WHERE clause an aggregate is an error. What closes a parenthesis in one of the two
+        // does not fit into the other, and the parameter after it shows that no comment is open.
+        let forms = [
+            format!("{} AND :end", self.condition()),
+            format!("CASE WHEN {condition}\n THEN 1 END AND :end"),
+        ];
+        for form in forms {
+            let sql = format!("SELECT 1 FROM {} AS t WHERE {form}", self.table.qualified());
+            let statement = connection
+                .prepare(&sql)
+                .map_err(|error| refuse(&Error::from(error).to_string()))?;
+            if statement.parameter_count() != 1 || statement.parameter_name(1) != Some(":end") {
+                return Err(refuse("it must be one expression without parameters"));
+            }
         }
+        Ok(())
+    }
+
+    /// Fails if a row that stays refers to one that goes.
+    pub fn check_references(
+        &self,
+        connection: &Connection,
+        references: &[Reference],
+    ) -> Result<()> {
+        let time = quote(&self.table.columns[self.time_column].name);
+        for reference in references {
+            let own = reference.child == self.table.name;
+            // Of a table that refers to itself, the rows that go along do not count.
+            let child_time = if own {
+                format!("c.{time}")
+            } else {
+                "NULL".to_owned()
+            };
+            let mut statement = connection.prepare(&format!(
+                "SELECT p.{time}, {child_time} FROM main.{} c JOIN {} p ON {}",
+                quote(&reference.child),
+                self.table.qualified(),
+                reference.join(),
+            ))?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let due = |column| Ok::<_, Error>(self.due(plain(row.get_ref(column)?)).is_some());
+                if due(0)? && !(own && due(1)?) {
+                    return Err(reference.refusal(&self.table.name));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -264,36 +300,6 @@ impl<'a> Plan<'a> {
             transaction.commit()?;
         }
         Ok(chunk)
-    }
-
-    /// Fails if a row that stays refers to one that goes.
-    pub fn check_references(&self, references: &[Reference]) -> Result<()> {
-        let table = self.rule.table;
-        let time = quote(&table.columns[self.rule.time_column].name);
-        for reference in references {
-            let own = reference.child == table.name;
-            // Of a table that refers to itself, the rows that go along do not count.
-            let child_time = if own {
-                format!("c.{time}")
-            } else {
-                "NULL".to_owned()
-            };
-            let mut statement = self.connection.prepare(&format!(
-                "SELECT p.{time}, {child_time} FROM main.{} c JOIN {} p ON {}",
-                quote(&reference.child),
-                table.qualified(),
-                reference.join(),
-            ))?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let due =
-                    |column| Ok::<_, Error>(self.rule.due(plain(row.get_ref(column)?)).is_some());
-                if due(0)? && !(own && due(1)?) {
-                    return Err(reference.refusal(&table.name));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Reads the rows of the next file, or `None` if there are no more.

@@ -23,11 +23,14 @@ use crate::table::{Key, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 
-/// How long a transaction may hold the write lock before it commits what it has. A writer that
-/// comes meanwhile waits about as long.
-const LOCK_BUDGET: Duration = Duration::from_millis(20);
-/// Rows between two looks at the clock.
-const CLOCK_ROWS: usize = 256;
+/// How long a transaction may hold the write lock before it commits what it has, while nobody else
+/// writes and while somebody does. A writer that comes meanwhile waits about as long.
+const QUIET_BUDGET: Duration = Duration::from_millis(20);
+const BUSY_BUDGET: Duration = Duration::from_millis(10);
+/// The most rows that one statement deletes.
+const RUN_ROWS: usize = 256;
+/// Rows between two looks at the clock where each is compared.
+const CLOCK_ROWS: usize = 32;
 /// While nobody else writes, the pause after a transaction is this fraction of its length.
 const QUIET_PAUSE: u32 = 8;
 
@@ -61,6 +64,8 @@ pub struct Publisher<'a> {
     pub references: &'a [Reference],
     /// `sql::data_version` before the references were checked.
     pub checked_at: i64,
+    /// `sql::schema_version` when the run began.
+    pub schema_version: i64,
     /// The most rows that one transaction moves.
     pub batch_size: usize,
     /// The shortest pause after a transaction.
@@ -77,8 +82,10 @@ struct Batch<'a> {
     group_start: usize,
     /// The key of each row.
     keys: &'a [DecodedColumn],
-    /// All columns of the group, once they are needed.
+    /// All columns of the group, if rows may have to be compared.
     values: &'a mut Option<Vec<DecodedColumn>>,
+    /// Whether the table still has the columns that the file was written with.
+    comparable: bool,
 }
 
 /// What one transaction did.
@@ -90,8 +97,9 @@ struct Step {
 }
 
 impl Publisher<'_> {
-    /// Publishes what is left of a file. The file may be of this run or of one that was cut off.
-    pub fn publish(&self, publishing: &Publishing) -> Result<Published> {
+    /// Publishes what is left of a file, of this run or of one that was cut off. `total` grows with
+    /// each transaction, so that it is right also if a later one fails.
+    pub fn publish(&self, publishing: &Publishing, total: &mut Published) -> Result<()> {
         let (path, bytes, rows, published) = match publishing {
             Publishing::New { entry, .. } => (&entry.path, entry.bytes, entry.rows, 0),
             Publishing::Unfinished(entry) => {
@@ -104,7 +112,8 @@ impl Publisher<'_> {
             Publishing::New { .. } => None,
             Publishing::Unfinished(entry) => Some(entry.id),
         };
-        let mut total = Published::default();
+        let names = file.columns().iter().map(|column| &column.name);
+        let comparable = names.eq(self.reader.names());
         let mut group_start = 0;
         for group in 0..file.row_groups() {
             let group_rows = file.rows(group);
@@ -114,12 +123,17 @@ impl Publisher<'_> {
                 let keys: Vec<DecodedColumn> = keys.collect::<Result<_>>()?;
                 let mut values = None;
                 while done < group_rows {
+                    if values.is_none() && !self.is_unchanged(publishing)? {
+                        // Here rather than while the lock is held.
+                        values = Some(file.decode_all(group)?);
+                    }
                     let mut batch = Batch {
                         file: &file,
                         group,
                         group_start,
                         keys: &keys,
                         values: &mut values,
+                        comparable,
                     };
                     let step = self.step(publishing, id, &mut batch, done)?;
                     id = Some(step.file);
@@ -130,8 +144,16 @@ impl Publisher<'_> {
             }
             group_start += group_rows;
         }
-        fault::point("publish.done")?;
-        Ok(total)
+        fault::point("publish.done")
+    }
+
+    /// Whether nobody can have changed the rows since they were read.
+    fn is_unchanged(&self, publishing: &Publishing) -> Result<bool> {
+        let now = sql::data_version(self.connection)?;
+        Ok(match publishing {
+            Publishing::New { read_at, .. } => *read_at == now,
+            Publishing::Unfinished(_) => false,
+        })
     }
 
     /// Where the columns that identify a row are in the file.
@@ -215,15 +237,17 @@ impl Publisher<'_> {
                 (None, Publishing::New { entry, .. }) => files::insert(self.connection, entry)?,
                 (None, Publishing::Unfinished(entry)) => entry.id,
             };
-            let now = sql::data_version(self.connection)?;
-            let unchanged = match publishing {
-                Publishing::New { read_at, .. } => *read_at == now,
-                Publishing::Unfinished(_) => false,
-            };
-            quiet = self.checked_at == now;
+            let unchanged = self.is_unchanged(publishing)?;
+            quiet = self.checked_at == sql::data_version(self.connection)?;
+            if !quiet && sql::schema_version(self.connection)? != self.schema_version {
+                return Err(Error::refused(
+                    "another connection changed the schema during the run; call it again",
+                ));
+            }
             let rows = batch.file.rows(batch.group);
             let end = rows.min(start.saturating_add(self.batch_size));
-            let mut mover = Mover::new(self, file, began)?;
+            let budget = if quiet { QUIET_BUDGET } else { BUSY_BUDGET };
+            let mut mover = Mover::new(self, file, began + budget)?;
             let end = if unchanged && (quiet || self.references.is_empty()) {
                 mover.move_unchanged(batch, start..end)?
             } else {
@@ -256,7 +280,7 @@ impl Publisher<'_> {
 struct Mover<'p> {
     publisher: &'p Publisher<'p>,
     file: i64,
-    began: Instant,
+    deadline: Instant,
     /// The row that keeps SQLite from handing out an archived id again.
     newest: Option<i64>,
     bury: Statement<'p>,
@@ -265,7 +289,7 @@ struct Mover<'p> {
 }
 
 impl<'p> Mover<'p> {
-    fn new(publisher: &'p Publisher<'p>, file: i64, began: Instant) -> Result<Self> {
+    fn new(publisher: &'p Publisher<'p>, file: i64, deadline: Instant) -> Result<Self> {
         let newest = match publisher.table.reuses_ids() {
             true => max_rowid(publisher.connection, publisher.table)?,
             false => None,
@@ -273,7 +297,7 @@ impl<'p> Mover<'p> {
         Ok(Self {
             publisher,
             file,
-            began,
+            deadline,
             newest,
             bury: files::bury(publisher.connection)?,
             scratch: [0; MAX_LENGTH],
@@ -284,7 +308,7 @@ impl<'p> Mover<'p> {
     /// Whether the transaction has held the lock long enough. The caller's own transaction is not
     /// ours to end.
     fn out_of_time(&self) -> bool {
-        self.publisher.own_transactions && self.began.elapsed() >= LOCK_BUDGET
+        self.publisher.own_transactions && Instant::now() >= self.deadline
     }
 
     /// Leaves a row hot: its copy in the file does not count.
@@ -314,7 +338,7 @@ impl<'p> Mover<'p> {
                 row += 1;
                 continue;
             }
-            let limit = rows.end.min(row + CLOCK_ROWS);
+            let limit = rows.end.min(row + RUN_ROWS);
             let follows = |next: &usize| {
                 let key = keys.value(*next);
                 keys.value(next - 1).checked_add(1) == Some(key) && self.newest != Some(key)
@@ -351,8 +375,9 @@ impl<'p> Mover<'p> {
             if row > rows.start && row.is_multiple_of(CLOCK_ROWS) && self.out_of_time() {
                 break;
             }
-            if self.bind_key(batch, row, &mut select)?
-                && self.is_unchanged(batch, row, &mut select)?
+            if batch.comparable
+                && self.bind_key(batch, row, &mut select)?
+                && self.equals_copy(batch, row, &mut select)?
             {
                 self.bind_key(batch, row, &mut delete)?;
                 if delete.raw_execute()? != 1 {
@@ -383,7 +408,7 @@ impl<'p> Mover<'p> {
     }
 
     /// Whether the hot row, whose key is bound, is the same as its copy.
-    fn is_unchanged(
+    fn equals_copy(
         &mut self,
         batch: &Batch<'_>,
         row: usize,

@@ -3,6 +3,7 @@
 //! This thread talks to SQLite: it reads the rows of one file while a worker encodes, syncs and
 //! verifies the file before, and publishes each file when it comes back.
 
+use std::fs::File;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::check::{self, Reference};
 use super::options::Options;
 use super::plan::{FileRows, Plan, Rule};
 use super::progress::Progress;
-use super::publish::{Publisher, Publishing};
+use super::publish::{Published, Publisher, Publishing};
 use super::read::HotReader;
 use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
@@ -58,9 +59,10 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
         options: &options,
     };
     rule.check_condition(connection)?;
+    let references = Checked::new(connection, &rule)?;
     let outcome = match options.dry_run {
         true => dry_run(connection, &rule)?,
-        false => run(connection, &rule)?,
+        false => run(connection, &rule, &references)?,
     };
     Ok(json!({
         "table": table.name,
@@ -76,13 +78,30 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
     }))
 }
 
+/// Foreign keys that no row which goes is referred to by, at the time of the check.
+struct Checked {
+    references: Vec<Reference>,
+    /// `sql::data_version` before the check.
+    at: i64,
+}
+
+impl Checked {
+    fn new(connection: &Connection, rule: &Rule<'_>) -> Result<Self> {
+        let at = sql::data_version(connection)?;
+        let references = match rule.options.ignore_foreign_keys {
+            true => Vec::new(),
+            false => check::references(connection, rule.table)?,
+        };
+        rule.check_references(connection, &references)?;
+        Ok(Self { references, at })
+    }
+}
+
 /// Counts what would move; `files` is the number of folders it would go to.
 fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
     let reader = HotReader::new(rule.table, sql::encoding(connection)?);
     let plan = Plan::new(connection, rule, &reader)?;
-    let checked = plan.check_references(&references(connection, rule)?);
     plan.clear()?;
-    checked?;
     Ok(Outcome {
         moved: Moved {
             rows: plan.rows,
@@ -94,36 +113,54 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
     })
 }
 
-fn references(connection: &Connection, rule: &Rule<'_>) -> Result<Vec<Reference>> {
-    match rule.options.ignore_foreign_keys {
-        true => Ok(Vec::new()),
-        false => check::references(connection, rule.table),
-    }
-}
-
 /// Moves rows. An error leaves what was published before it published, and nothing else; inside
 /// the caller's transaction it leaves nothing.
-fn run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
+fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Outcome> {
     settings::check_writable(connection)?;
     // Both fail before anything is written if the folder has no place or cannot be made.
     Archive::new(settings::archive_root(connection)?, String::new()).prepare()?;
     let own_transactions = connection.is_autocommit();
+    let mut trace = None;
     if own_transactions {
-        return run_locked(connection, rule, own_transactions);
+        let outcome = run_traced(connection, rule, checked, &mut trace);
+        return outcome.inspect_err(|_| remove_trace(connection, trace));
     }
     connection.execute_batch("SAVEPOINT sqlite_cold_run")?;
-    let outcome = run_locked(connection, rule, own_transactions);
+    let outcome = run_traced(connection, rule, checked, &mut trace);
     connection.execute_batch(match outcome {
         Ok(_) => "RELEASE sqlite_cold_run",
         Err(_) => "ROLLBACK TO sqlite_cold_run; RELEASE sqlite_cold_run",
     })?;
-    outcome
+    outcome.inspect_err(|_| remove_trace(connection, trace))
 }
 
-fn run_locked(connection: &Connection, rule: &Rule<'_>, own: bool) -> Result<Outcome> {
+/// What a run leaves behind if it fails: its files, which nobody else may touch while the lock is
+/// held.
+struct Trace {
+    archive: Archive,
+    run: Run,
+    _lock: File,
+}
+
+/// Removes what was written but not published. It is only a matter of space, and the error to
+/// report is the one that ended the run.
+fn remove_trace(connection: &Connection, trace: Option<Trace>) {
+    if let Some(trace) = trace {
+        let _ = cleanup::remove_unpublished(connection, &trace.archive, &[&trace.run]);
+    }
+}
+
+fn run_traced(
+    connection: &Connection,
+    rule: &Rule<'_>,
+    checked: &Checked,
+    trace: &mut Option<Trace>,
+) -> Result<Outcome> {
+    // A savepoint that `run` opened is a transaction, too.
+    let own = connection.is_autocommit();
     catalog::ensure(connection)?;
     let archive = settings::archive(connection)?;
-    let _lock = archive.lock()?;
+    let lock = archive.lock()?;
     if own {
         cleanup::bury_dead_runs(connection, &archive)?;
     }
@@ -136,11 +173,17 @@ fn run_locked(connection: &Connection, rule: &Rule<'_>, own: bool) -> Result<Out
         let cutoff = format_instant(rule.options.cutoff);
         Ok((id, schema, runs::begin(connection, id, &cutoff)?))
     })?;
+    *trace = Some(Trace {
+        archive: archive.clone(),
+        run: run.clone(),
+        _lock: lock,
+    });
     fault::point("run.begin")?;
     let mut outcome = Outcome::default();
     let moved = Mover {
         connection,
         rule,
+        checked,
         archive: &archive,
         folder: &folder,
         ids: (id, schema),
@@ -153,10 +196,6 @@ fn run_locked(connection: &Connection, rule: &Rule<'_>, own: bool) -> Result<Out
     let ended = write_transaction(connection, || {
         runs::end(connection, &run, outcome.moved, message.as_deref())
     });
-    if moved.is_err() {
-        // What was written but not published is of no use. The first error is the one to report.
-        let _ = cleanup::remove_unpublished(connection, &archive, &[&run]);
-    }
     moved.and(ended)?;
     Ok(outcome)
 }
@@ -185,6 +224,7 @@ struct Job {
 struct Mover<'a> {
     connection: &'a Connection,
     rule: &'a Rule<'a>,
+    checked: &'a Checked,
     archive: &'a Archive,
     folder: &'a str,
     /// Of the table and of its columns, in the catalog.
@@ -198,31 +238,33 @@ impl Mover<'_> {
         let (connection, rule) = (self.connection, self.rule);
         let encoding = sql::encoding(connection)?;
         let reader = HotReader::new(rule.table, encoding);
-        let references = references(connection, rule)?;
         let publisher = Publisher {
             connection,
             table: rule.table,
             reader: &reader,
             archive: self.archive,
-            references: &references,
-            checked_at: sql::data_version(connection)?,
+            references: &self.checked.references,
+            checked_at: self.checked.at,
+            schema_version: sql::schema_version(connection)?,
             batch_size: rule.options.batch_size,
             pause: Duration::from_millis(rule.options.pause_ms),
             own_transactions: self.own_transactions,
         };
         let mode = MoveMode::enter(connection)?;
         for file in files::unfinished(connection, self.ids.0)? {
-            let published = publisher.publish(&Publishing::Unfinished(file))?;
+            let mut published = Published::default();
+            let result = publisher.publish(&Publishing::Unfinished(file), &mut published);
             outcome.moved.rows += published.rows;
             outcome.kept += published.kept;
+            result?;
         }
         drop(mode);
         let mut plan = Plan::new(connection, rule, &reader)?;
-        let moved = plan.check_references(&references).and_then(|()| {
-            let _mode = MoveMode::enter(connection)?;
+        let moved = MoveMode::enter(connection).and_then(|_mode| {
             let level = rule.options.compression_level;
             let archive = self.archive.clone();
-            let writer = FileWriter::new(archive, rule.table, reader.names(), encoding, level);
+            let names = reader.names();
+            let writer = FileWriter::new(archive, rule.table, names, encoding, level);
             let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
             self.move_planned(&mut plan, &writer, &publisher, &progress, outcome)
         });
@@ -250,13 +292,16 @@ impl Mover<'_> {
                 let (file, read_at) = result?;
                 let bytes = file.bytes;
                 let publishing = self.entry(file, read_at);
-                let published = publisher.publish(&publishing)?;
+                let mut published = Published::default();
+                let result = publisher.publish(&publishing, &mut published);
+                if published.rows + published.kept > 0 {
+                    outcome.moved.files += 1;
+                    outcome.moved.bytes += bytes;
+                }
                 outcome.moved.rows += published.rows;
-                outcome.moved.files += 1;
-                outcome.moved.bytes += bytes;
                 outcome.kept += published.kept;
                 progress.advance(published.rows + published.kept);
-                Ok(())
+                result
             };
             let mut sequence = 0;
             loop {

@@ -66,7 +66,15 @@ impl Output {
                 Value::Integer(integer) => ffi::sqlite3_result_int64(self.0, integer),
                 Value::Real(real) => ffi::sqlite3_result_double(self.0, real),
                 Value::Text(text) => self.set_text(text.as_bytes(), Encoding::Utf8),
-                Value::RawText(bytes, encoding) => self.set_text(bytes, encoding),
+                Value::RawText(bytes, Encoding::Utf8) => self.set_text(bytes, Encoding::Utf8),
+                Value::RawText(bytes, encoding) => {
+                    // SQLite takes a byte order mark away; one too many keeps those that belong.
+                    let mark = match encoding {
+                        Encoding::Utf16be => [0xFE, 0xFF],
+                        _ => [0xFF, 0xFE],
+                    };
+                    self.set_text(&[&mark, bytes].concat(), encoding);
+                }
                 Value::Blob(blob) => ffi::sqlite3_result_blob64(
                     self.0,
                     blob.as_ptr().cast(),

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::{ptr, slice};
 
 use rusqlite::{Connection, ffi};
+use sqlite_loadable::ext::sqlite3ext_vtab_in;
 
 use super::panic::guard;
 use super::value::{self, Output};
@@ -123,6 +124,18 @@ impl Query<'_> {
                 })
             })
             .collect()
+    }
+
+    /// Whether `constraint` is an IN, or may be: SQLite tells since 3.38.
+    pub fn may_be_in(&self, constraint: &Constraint) -> bool {
+        if constraint.comparison != Comparison::Eq || rusqlite::version_number() < 3_038_000 {
+            return constraint.comparison == Comparison::Eq;
+        }
+        let info: *const ffi::sqlite3_index_info = self.0;
+        let index = c_int::try_from(constraint.index).unwrap_or(c_int::MAX);
+        // SAFETY: SQLite 3.38 has the function, within xBestIndex it may be called with what
+        // xBestIndex was given, and -1 only asks.
+        unsafe { sqlite3ext_vtab_in(info.cast_mut().cast(), index, -1) != 0 }
     }
 
     /// Asks for the right-hand side of `constraint` as argument `position` (from 0) of

@@ -1,0 +1,122 @@
+//! Which column of a cold file is which column of the table, after ALTER TABLE.
+//!
+//! SQLite keeps no identity of a column, so it is told from names and positions: RENAME COLUMN keeps
+//! the position, ADD COLUMN appends, DROP COLUMN keeps the order of the others. Where names and
+//! positions contradict each other, an error is better than the values of another column.
+
+use crate::error::{Error, Result};
+use crate::table::Column;
+
+/// For each of the table's columns `now`, its position among the columns `then` that a file was
+/// written with; `None` if it was added later.
+pub fn match_columns(table: &str, then: &[Column], now: &[Column]) -> Result<Vec<Option<usize>>> {
+    let position = |columns: &[Column], name: &str| {
+        columns
+            .iter()
+            .position(|column| column.name.eq_ignore_ascii_case(name))
+    };
+    let by_name = || {
+        now.iter()
+            .map(|column| position(then, &column.name))
+            .collect()
+    };
+    let is_left = |column: &&Column| position(now, &column.name).is_some();
+    // Nothing was renamed, added or dropped; at most the table was rebuilt in another order.
+    if then.len() == now.len() && then.iter().all(|column| is_left(&column)) {
+        return Ok(by_name());
+    }
+    // Columns were renamed, and perhaps others added: each stands where it stood.
+    let in_place = |(index, old): (usize, &Column)| match position(now, &old.name) {
+        Some(found) => found == index,
+        None => now.get(index).is_some_and(|new| {
+            position(then, &new.name).is_none()
+                && (&old.declared_type, &old.collation, &old.default)
+                    == (&new.declared_type, &new.collation, &new.default)
+        }),
+    };
+    if then.iter().enumerate().all(in_place) {
+        let known = |index| (index < then.len()).then_some(index);
+        return Ok((0..now.len()).map(known).collect());
+    }
+    // Columns were dropped: the others keep their order.
+    let left = then.iter().filter(is_left).map(|column| &column.name);
+    if left.eq(now.iter().map(|column| &column.name)) {
+        return Ok(by_name());
+    }
+    let names = |columns: &[Column]| {
+        columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    Err(Error::refused(format!(
+        "the columns of {table} have changed in more than one way since its cold rows were archived \
+         (then: {}; now: {}), so it is not certain which is which; rename them back",
+        names(then),
+        names(now)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(names: &str) -> Vec<Column> {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            declared_type: "TEXT".to_owned(),
+            collation: "BINARY".to_owned(),
+            default: None,
+        };
+        names.split(' ').map(column).collect()
+    }
+
+    fn matched(then: &str, now: &str) -> Option<Vec<Option<usize>>> {
+        match_columns("t", &columns(then), &columns(now)).ok()
+    }
+
+    #[test]
+    fn added_columns_are_new() {
+        assert_eq!(matched("a b", "a b"), Some(vec![Some(0), Some(1)]));
+        assert_eq!(matched("a b", "a B c"), Some(vec![Some(0), Some(1), None]));
+    }
+
+    #[test]
+    fn renamed_columns_keep_their_place() {
+        assert_eq!(
+            matched("a b c", "a x c"),
+            Some(vec![Some(0), Some(1), Some(2)])
+        );
+        assert_eq!(
+            matched("a b c", "x y c d"),
+            Some(vec![Some(0), Some(1), Some(2), None])
+        );
+    }
+
+    #[test]
+    fn dropped_columns_leave_the_others() {
+        assert_eq!(matched("a b c", "a c"), Some(vec![Some(0), Some(2)]));
+        assert_eq!(matched("a b c", "a b"), Some(vec![Some(0), Some(1)]));
+    }
+
+    #[test]
+    fn reordered_columns_go_by_name() {
+        assert_eq!(
+            matched("a b c", "c a b"),
+            Some(vec![Some(2), Some(0), Some(1)])
+        );
+    }
+
+    #[test]
+    fn contradictions_are_an_error() {
+        // `b` was renamed to `x`, and a new `b` was added.
+        assert_eq!(matched("a b", "a x b"), None);
+        // `b` was dropped and `c` was renamed, or the other way round.
+        assert_eq!(matched("a b c d", "a x d"), None);
+        // `c` was dropped and `x` added, which is of another type.
+        let mut now = columns("a b x");
+        now[2].declared_type = "INTEGER".to_owned();
+        assert!(match_columns("t", &columns("a b c"), &now).is_err());
+    }
+}
