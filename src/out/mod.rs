@@ -7,11 +7,16 @@
 //! - [`encode`]: how each column is stored
 //! - [`write`](mod@write): one cold file, from rows to a durable, verified file
 //! - [`publish`]: the short transactions that move rows from one side to the other
+//! - [`pending`], [`mover`]: a file on its way, and its rows within a transaction
+//! - [`pipeline`]: reading, writing and publishing at the same time
 //! - [`run`]: all of it, in order
 
 pub mod check;
 pub mod encode;
+pub mod mover;
 pub mod options;
+pub mod pending;
+pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod publish;

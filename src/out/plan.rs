@@ -143,7 +143,7 @@ impl FileRows {
         self.groups.iter().map(|group| group.rows).sum()
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.groups.iter().map(|group| group.bytes).sum()
     }
 }

@@ -1,10 +1,6 @@
-//! One call of `archive_table`: all steps in order, two files at a time.
-//!
-//! This thread talks to SQLite: it reads the rows of one file while a worker encodes, syncs and
-//! verifies the file before, and publishes each file when it comes back.
+//! One call of `archive_table`: all steps in order.
 
 use std::fs::File;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -12,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::check::{self, Reference};
 use super::options::Options;
+use super::pipeline::Pipeline;
 use super::plan::{FileRows, Plan, Rule};
 use super::progress::Progress;
 use super::publish::{Published, Publisher, Publishing};
@@ -25,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::settings;
 use crate::sql::{self, MoveMode, write_transaction};
-use crate::sqlite::panic::guard;
 use crate::storage::{Archive, folder_name};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table, columns_to_json};
@@ -35,9 +31,8 @@ use crate::value::Value;
 /// What a call came to.
 #[derive(Debug, Default)]
 struct Outcome {
-    moved: Moved,
+    published: Published,
     skipped: u64,
-    kept: u64,
 }
 
 /// `archive_table(table, hot_days [, options])`
@@ -67,11 +62,11 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
     Ok(json!({
         "table": table.name,
         "cutoff": format_instant(options.cutoff),
-        "rows": outcome.moved.rows,
-        "files": outcome.moved.files,
-        "parquet_bytes": outcome.moved.bytes,
+        "rows": outcome.published.moved.rows,
+        "files": outcome.published.moved.files,
+        "parquet_bytes": outcome.published.moved.bytes,
         "skipped_rows": outcome.skipped,
-        "kept_rows": outcome.kept,
+        "kept_rows": outcome.published.kept,
         "staged": 0,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -103,13 +98,15 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
     let plan = Plan::new(connection, rule, &reader)?;
     plan.clear()?;
     Ok(Outcome {
-        moved: Moved {
-            rows: plan.rows,
-            files: plan.partitions() as u64,
-            bytes: 0,
+        published: Published {
+            moved: Moved {
+                rows: plan.rows,
+                files: plan.partitions() as u64,
+                bytes: 0,
+            },
+            kept: plan.kept,
         },
         skipped: plan.skipped,
-        kept: plan.kept,
     })
 }
 
@@ -180,7 +177,7 @@ fn run_traced(
     });
     fault::point("run.begin")?;
     let mut outcome = Outcome::default();
-    let moved = Mover {
+    let moved = Started {
         connection,
         rule,
         checked,
@@ -194,7 +191,12 @@ fn run_traced(
     let message = moved.as_ref().err().map(ToString::to_string);
     fault::point("run.end")?;
     let ended = write_transaction(connection, || {
-        runs::end(connection, &run, outcome.moved, message.as_deref())
+        runs::end(
+            connection,
+            &run,
+            outcome.published.moved,
+            message.as_deref(),
+        )
     });
     moved.and(ended)?;
     Ok(outcome)
@@ -214,14 +216,8 @@ fn stored_columns(table: &Table) -> String {
     columns_to_json(&columns)
 }
 
-/// A file on its way to the worker.
-struct Job {
-    path: String,
-    rows: FileRows,
-    read_at: i64,
-}
-
-struct Mover<'a> {
+/// A run that has its place in the catalog.
+struct Started<'a> {
     connection: &'a Connection,
     rule: &'a Rule<'a>,
     checked: &'a Checked,
@@ -233,7 +229,7 @@ struct Mover<'a> {
     own_transactions: bool,
 }
 
-impl Mover<'_> {
+impl Started<'_> {
     fn move_rows(&self, outcome: &mut Outcome) -> Result<()> {
         let (connection, rule) = (self.connection, self.rule);
         let encoding = sql::encoding(connection)?;
@@ -251,13 +247,9 @@ impl Mover<'_> {
             own_transactions: self.own_transactions,
         };
         let mode = MoveMode::enter(connection)?;
-        for file in files::unfinished(connection, self.ids.0)? {
-            let mut published = Published::default();
-            let result = publisher.publish(&Publishing::Unfinished(file), &mut published);
-            outcome.moved.rows += published.rows;
-            outcome.kept += published.kept;
-            result?;
-        }
+        let unfinished = files::unfinished(connection, self.ids.0)?;
+        let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
+        publisher.publish(unfinished, &mut outcome.published)?;
         drop(mode);
         let mut plan = Plan::new(connection, rule, &reader)?;
         let moved = MoveMode::enter(connection).and_then(|_mode| {
@@ -266,69 +258,19 @@ impl Mover<'_> {
             let names = reader.names();
             let writer = FileWriter::new(archive, rule.table, names, encoding, level);
             let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
-            self.move_planned(&mut plan, &writer, &publisher, &progress, outcome)
+            let pipeline = Pipeline {
+                publisher: &publisher,
+                writer: &writer,
+                progress: &progress,
+                path: &|rows, sequence| self.path(rows, sequence),
+                entry: &|file| self.entry(file),
+            };
+            pipeline.run(&mut plan, &mut outcome.published)
         });
         outcome.skipped += plan.skipped;
-        outcome.kept += plan.kept;
+        outcome.published.kept += plan.kept;
         plan.clear()?;
         moved
-    }
-
-    fn move_planned(
-        &self,
-        plan: &mut Plan<'_>,
-        writer: &FileWriter,
-        publisher: &Publisher<'_>,
-        progress: &Progress,
-        outcome: &mut Outcome,
-    ) -> Result<()> {
-        let (jobs, todo) = sync_channel::<Job>(1);
-        let (done, written) = sync_channel(2);
-        std::thread::scope(|scope| {
-            scope.spawn(move || work(writer, &todo, &done));
-            // Both ends of this thread go when it fails, which stops the worker.
-            let (jobs, written) = (jobs, written);
-            let mut publish = |result: Result<(WrittenFile, i64)>| {
-                let (file, read_at) = result?;
-                let bytes = file.bytes;
-                let publishing = self.entry(file, read_at);
-                let mut published = Published::default();
-                let result = publisher.publish(&publishing, &mut published);
-                if published.rows + published.kept > 0 {
-                    outcome.moved.files += 1;
-                    outcome.moved.bytes += bytes;
-                }
-                outcome.moved.rows += published.rows;
-                outcome.kept += published.kept;
-                progress.advance(published.rows + published.kept);
-                result
-            };
-            let mut sequence = 0;
-            loop {
-                let read_at = sql::data_version(self.connection)?;
-                let Some(rows) = plan.next_file()? else {
-                    break;
-                };
-                sequence += 1;
-                let path = self.path(&rows, sequence);
-                if jobs
-                    .send(Job {
-                        path,
-                        rows,
-                        read_at,
-                    })
-                    .is_err()
-                {
-                    // The worker has stopped; the reason is among the results.
-                    break;
-                }
-                while let Ok(result) = written.try_recv() {
-                    publish(result)?;
-                }
-            }
-            drop(jobs);
-            written.into_iter().try_for_each(publish)
-        })
     }
 
     fn path(&self, rows: &FileRows, sequence: usize) -> String {
@@ -348,33 +290,19 @@ impl Mover<'_> {
         format!("{}/{partition}/{name}", self.folder)
     }
 
-    fn entry(&self, file: WrittenFile, read_at: i64) -> Publishing {
+    fn entry(&self, file: WrittenFile) -> NewEntry {
         let (table, schema) = self.ids;
-        Publishing::New {
-            entry: NewEntry {
-                table,
-                schema,
-                run: self.run.id,
-                path: file.path,
-                rows: file.rows,
-                bytes: file.bytes,
-                checksum: file.checksum,
-                time_min: format_instant(file.time_min),
-                time_max: format_instant(file.time_max),
-                ranges: file.ranges,
-            },
-            read_at,
-        }
-    }
-}
-
-/// The worker: writes one file after the other until there are no more, or nobody waits for them.
-fn work(writer: &FileWriter, todo: &Receiver<Job>, done: &SyncSender<Result<(WrittenFile, i64)>>) {
-    for job in todo {
-        let result = guard(|| Ok((writer.write(&job.path, &job.rows)?, job.read_at)));
-        let failed = result.is_err();
-        if done.send(result).is_err() || failed {
-            return;
+        NewEntry {
+            table,
+            schema,
+            run: self.run.id,
+            path: file.path,
+            rows: file.rows,
+            bytes: file.bytes,
+            checksum: file.checksum,
+            time_min: format_instant(file.time_min),
+            time_max: format_instant(file.time_max),
+            ranges: file.ranges,
         }
     }
 }

@@ -1,0 +1,252 @@
+//! Moving rows within one transaction: the hot row is deleted, or its copy does not count.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use rusqlite::Statement;
+
+use super::pending::DecodedGroup;
+use super::plan::max_rowid;
+use super::publish::Publisher;
+use crate::catalog::files;
+use crate::cold::decode::{DecodedColumn, Scratch};
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::sql::quote;
+use crate::table::Key;
+use crate::time::canonical::MAX_LENGTH;
+use crate::value::{Encoding, Value};
+
+/// The most rows that one statement deletes.
+const RUN_ROWS: usize = 256;
+/// Rows between two looks at the clock where each is compared.
+const CLOCK_ROWS: usize = 32;
+
+/// How many rows moved, and how many stayed hot because they had changed or must keep their id.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    pub rows: u64,
+    pub kept: u64,
+}
+
+/// The file that rows are moved to.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// In the catalog.
+    pub file: i64,
+    /// The number in the file of the row group's first row.
+    pub group_start: usize,
+}
+
+/// What one transaction has at hand.
+pub struct Mover<'p> {
+    publisher: &'p Publisher<'p>,
+    deadline: Instant,
+    /// The row that keeps SQLite from handing out an archived id again.
+    newest: Option<i64>,
+    bury: Statement<'p>,
+    scratch: Scratch,
+    pub tally: Tally,
+}
+
+impl<'p> Mover<'p> {
+    /// To be made inside the transaction, which ought to end by `deadline`.
+    pub fn new(publisher: &'p Publisher<'p>, deadline: Instant) -> Result<Self> {
+        let newest = match publisher.table.reuses_ids() {
+            true => max_rowid(publisher.connection, publisher.table)?,
+            false => None,
+        };
+        Ok(Self {
+            publisher,
+            deadline,
+            newest,
+            bury: files::bury(publisher.connection)?,
+            scratch: [0; MAX_LENGTH],
+            tally: Tally::default(),
+        })
+    }
+
+    /// Whether the transaction has held the lock long enough. The caller's own transaction is not
+    /// ours to end.
+    pub fn out_of_time(&self) -> bool {
+        self.publisher.own_transactions && Instant::now() >= self.deadline
+    }
+
+    /// Leaves a row hot: its copy in the file does not count.
+    fn keep(&mut self, target: Target, row: usize) -> Result<()> {
+        self.bury.execute((target.file, target.group_start + row))?;
+        self.tally.kept += 1;
+        Ok(())
+    }
+
+    /// Moves rows that cannot have changed, because nobody has committed anything since they were
+    /// read, and returns the first that is left. Runs of consecutive rowids go in one statement.
+    pub fn move_unchanged(
+        &mut self,
+        target: Target,
+        group: &DecodedGroup,
+        rows: Range<usize>,
+    ) -> Result<usize> {
+        let table = self.publisher.table;
+        let (Key::Rowid { name, .. }, [DecodedColumn::Integer(keys)]) =
+            (&table.key, &group.keys[..])
+        else {
+            return Err(Error::Internal(format!("{} has no rowid", table.name)));
+        };
+        let mut delete = self.publisher.connection.prepare(&format!(
+            "DELETE FROM {} WHERE {name} BETWEEN ?1 AND ?2",
+            table.qualified()
+        ))?;
+        let mut row = rows.start;
+        while row < rows.end && (row == rows.start || !self.out_of_time()) {
+            let first = keys.value(row);
+            if self.newest == Some(first) {
+                self.keep(target, row)?;
+                row += 1;
+                continue;
+            }
+            let limit = rows.end.min(row + RUN_ROWS);
+            let follows = |next: &usize| {
+                let key = keys.value(*next);
+                keys.value(next - 1).checked_add(1) == Some(key) && self.newest != Some(key)
+            };
+            let end = (row + 1..limit)
+                .find(|next| !follows(next))
+                .unwrap_or(limit);
+            let deleted = delete.execute((first, keys.value(end - 1)))?;
+            if deleted != end - row {
+                return Err(Error::Internal(format!(
+                    "{deleted} rows of {} were deleted where {} were archived",
+                    table.name,
+                    end - row
+                )));
+            }
+            fault::point("publish.delete")?;
+            self.tally.rows += deleted as u64;
+            row = end;
+        }
+        Ok(row)
+    }
+
+    /// Moves the rows that still equal their copy in the file, value by value, and that no other
+    /// table refers to. The others stay hot. Returns the first that is left.
+    pub fn move_compared(
+        &mut self,
+        target: Target,
+        group: &DecodedGroup,
+        comparable: bool,
+        rows: Range<usize>,
+    ) -> Result<usize> {
+        let (connection, table) = (self.publisher.connection, self.publisher.table);
+        let mut select = connection.prepare(&select_hot(self.publisher))?;
+        let mut delete = connection.prepare(&delete_hot(self.publisher))?;
+        let mut row = rows.start;
+        while row < rows.end {
+            if row > rows.start && row.is_multiple_of(CLOCK_ROWS) && self.out_of_time() {
+                break;
+            }
+            if comparable
+                && self.bind_key(group, row, &mut select)?
+                && self.equals_copy(group, row, &mut select)?
+            {
+                self.bind_key(group, row, &mut delete)?;
+                if delete.raw_execute()? != 1 {
+                    let reason = format!("the key of a row of {} is not unique", table.name);
+                    return Err(Error::Internal(reason));
+                }
+                fault::point("publish.delete")?;
+                self.tally.rows += 1;
+            } else {
+                self.keep(target, row)?;
+            }
+            row += 1;
+        }
+        Ok(row)
+    }
+
+    /// Binds the key of a row; `false` if it must stay hot because of its key.
+    fn bind_key(
+        &mut self,
+        group: &DecodedGroup,
+        row: usize,
+        to: &mut Statement<'_>,
+    ) -> Result<bool> {
+        for (index, column) in group.keys.iter().enumerate() {
+            match column.value(row, &mut self.scratch) {
+                Value::Integer(key) if index == 0 && self.newest == Some(key) => return Ok(false),
+                // SQLite has no way to take malformed UTF-16 as a parameter.
+                Value::RawText(_, Encoding::Utf16le | Encoding::Utf16be) => return Ok(false),
+                key => to.raw_bind_parameter(index + 1, key)?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the hot row, whose key is bound, is the same as its copy.
+    fn equals_copy(
+        &mut self,
+        group: &DecodedGroup,
+        row: usize,
+        select: &mut Statement<'_>,
+    ) -> Result<bool> {
+        let reader = self.publisher.reader;
+        let mut hot = select.raw_query();
+        let Some(hot) = hot.next()? else {
+            return Ok(false);
+        };
+        let referred: bool = hot.get(reader.width())?;
+        let Some(values) = group.values.as_ref().filter(|_| !referred) else {
+            return Ok(false);
+        };
+        for (index, column) in values.iter().enumerate() {
+            let cold = column.value(row, &mut self.scratch);
+            if !reader.read(hot, index, |value| value.same(cold))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// `t."a" = ?1 AND t."b" = ?2`, for the table by the name `alias`.
+fn key_matches(publisher: &Publisher<'_>, alias: &str) -> String {
+    let keys = publisher.table.key_expressions();
+    let terms = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| format!("{alias}.{key} = ?{}", n + 1));
+    terms.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Reads a hot row by its key, and whether another table's row refers to it.
+fn select_hot(publisher: &Publisher<'_>) -> String {
+    let table = publisher.table;
+    let others = publisher
+        .references
+        .iter()
+        .filter(|other| other.child != table.name);
+    let referred = others.map(|other| {
+        format!(
+            " OR EXISTS (SELECT 1 FROM {} p JOIN main.{} c ON {} WHERE {})",
+            table.qualified(),
+            quote(&other.child),
+            other.join(),
+            key_matches(publisher, "p"),
+        )
+    });
+    format!(
+        "SELECT {}, 0{} FROM {} t WHERE {}",
+        publisher.reader.select_list(),
+        referred.collect::<String>(),
+        table.qualified(),
+        key_matches(publisher, "t"),
+    )
+}
+
+fn delete_hot(publisher: &Publisher<'_>) -> String {
+    let table = publisher.table.qualified();
+    format!(
+        "DELETE FROM {table} AS t WHERE {}",
+        key_matches(publisher, "t")
+    )
+}

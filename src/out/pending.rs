@@ -1,0 +1,171 @@
+//! A durable file on its way into the catalog: which of its rows have moved, and the row group that
+//! is next.
+
+use super::publish::Publishing;
+use super::read::HotReader;
+use crate::cold::decode::DecodedColumn;
+use crate::cold::file::ColdFile;
+use crate::error::{Error, Result};
+use crate::storage::Archive;
+use crate::stored::ROWID_COLUMN;
+use crate::table::{Key, Table};
+
+/// Where in a file the next row to move is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub group: usize,
+    /// The number in the file of the group's first row.
+    pub group_start: usize,
+    /// Within the group.
+    pub row: usize,
+}
+
+impl Position {
+    /// The number in the file of the next row.
+    pub fn row_in_file(self) -> usize {
+        self.group_start + self.row
+    }
+
+    /// The position after `rows` more rows of a group of `group_rows`.
+    pub fn advance(self, rows: usize, group_rows: usize) -> Self {
+        let row = self.row + rows;
+        match row < group_rows {
+            true => Self { row, ..self },
+            false => Self {
+                group: self.group + 1,
+                group_start: self.group_start + group_rows,
+                row: 0,
+            },
+        }
+    }
+}
+
+/// A file that is being published.
+pub struct Pending {
+    pub publishing: Publishing,
+    pub file: ColdFile,
+    /// Its id in the catalog, once it has one.
+    pub id: Option<i64>,
+    pub at: Position,
+    /// Whether the table still has the columns that the file was written with.
+    pub comparable: bool,
+    key_columns: Vec<usize>,
+    decoded: Option<DecodedGroup>,
+}
+
+/// A row group in memory.
+pub struct DecodedGroup {
+    group: usize,
+    pub rows: usize,
+    /// The columns that identify a row.
+    pub keys: Vec<DecodedColumn>,
+    /// All columns, if rows have to be compared.
+    pub values: Option<Vec<DecodedColumn>>,
+}
+
+impl Pending {
+    pub fn open(
+        publishing: Publishing,
+        archive: &Archive,
+        table: &Table,
+        reader: &HotReader,
+    ) -> Result<Self> {
+        let (path, bytes, rows, published) = match &publishing {
+            Publishing::New { entry, .. } => (&entry.path, entry.bytes, entry.rows, 0),
+            Publishing::Unfinished(entry) => {
+                (&entry.path, entry.bytes, entry.rows, entry.published)
+            }
+        };
+        let file = ColdFile::open(archive, path, bytes, rows)?;
+        let mut at = Position {
+            group: 0,
+            group_start: 0,
+            row: 0,
+        };
+        while at.group < file.row_groups() && at.group_start < published {
+            let rows = file.rows(at.group);
+            at = at.advance((published - at.group_start).min(rows), rows);
+            if at.row > 0 {
+                break;
+            }
+        }
+        let names = file.columns().iter().map(|column| &column.name);
+        Ok(Self {
+            comparable: names.eq(reader.names()),
+            key_columns: key_columns(&file, table)?,
+            id: match &publishing {
+                Publishing::New { .. } => None,
+                Publishing::Unfinished(entry) => Some(entry.id),
+            },
+            publishing,
+            file,
+            at,
+            decoded: None,
+        })
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.at.group >= self.file.row_groups()
+    }
+
+    /// Decodes a row group, if that has not been done: its keys, and with `values` all of it.
+    pub fn decode(&mut self, group: usize, values: bool) -> Result<&DecodedGroup> {
+        let present = self.decoded.take().filter(|decoded| decoded.group == group);
+        let mut decoded = match present {
+            Some(decoded) => decoded,
+            None => DecodedGroup {
+                group,
+                rows: self.file.rows(group),
+                keys: self
+                    .key_columns
+                    .iter()
+                    .map(|column| self.file.decode(group, *column))
+                    .collect::<Result<_>>()?,
+                values: None,
+            },
+        };
+        if values && decoded.values.is_none() {
+            decoded.values = Some(self.file.decode_all(group)?);
+        }
+        Ok(self.decoded.insert(decoded))
+    }
+}
+
+/// Where the columns that identify a row are in the file.
+fn key_columns(file: &ColdFile, table: &Table) -> Result<Vec<usize>> {
+    let name = |column: &usize| table.columns[*column].name.as_str();
+    let names = match &table.key {
+        Key::Rowid { alias: None, .. } => vec![ROWID_COLUMN],
+        Key::Rowid {
+            alias: Some(column),
+            ..
+        } => vec![name(column)],
+        Key::Primary(columns) => columns.iter().map(name).collect(),
+    };
+    let position = |name: &str| {
+        file.columns()
+            .iter()
+            .position(|column| column.name.eq_ignore_ascii_case(name))
+            .ok_or_else(|| format!("it has no key column {name}"))
+            .map_err(Error::damaged(file.path()))
+    };
+    names.into_iter().map(position).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_run_through_groups() {
+        let start = Position {
+            group: 0,
+            group_start: 0,
+            row: 0,
+        };
+        let inside = start.advance(4, 10);
+        assert_eq!((inside.group, inside.row_in_file()), (0, 4));
+        let next = inside.advance(6, 10);
+        assert_eq!((next.group, next.row, next.row_in_file()), (1, 0, 10));
+    }
+}
