@@ -6,10 +6,10 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
+use cold::archive::plan::FileRows;
+use cold::archive::write::FileWriter;
 use cold::cold::decode::Scratch;
 use cold::cold::file::ColdFile;
-use cold::out::plan::FileRows;
-use cold::out::write::FileWriter;
 use cold::rows::RowGroup;
 use cold::storage::Archive;
 use cold::table::{Column, Key, Table};

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
+use crate::archive::options::parse_object;
 use crate::catalog;
 use crate::catalog::runs::{self, Run};
 use crate::error::{Error, Result};
-use crate::out::options::parse_object;
 use crate::settings;
 use crate::sql::write_transaction;
 use crate::storage::Archive;

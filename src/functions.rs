@@ -3,12 +3,12 @@
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
+use crate::archive;
 use crate::attach::{archive_attach, attach_table};
 use crate::cleanup::archive_gc;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Files, History, Listing, Status};
-use crate::out;
 use crate::settings;
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
@@ -34,7 +34,7 @@ pub fn load(connection: &Connection) -> Result<()> {
 }
 
 fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
-    let result = out::run::archive_table(connection, arguments)?;
+    let result = archive::run::archive_table(connection, arguments)?;
     if result["dry_run"] == json!(false) {
         attach_table(connection, result["table"].as_str().unwrap_or_default())?;
     }

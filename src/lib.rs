@@ -3,12 +3,13 @@
 //!
 //! Two flows and one catalog:
 //!
-//! - [`out`]: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish
+//! - [`archive`]: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish
 //! - [`cold`]: query -> prune -> open -> decode -> SQLite
 //! - [`catalog`]: which files exist and which of their rows count, in the same database
 //!
 //! `docs/architecture.md` says why every crash point is safe.
 
+pub mod archive;
 pub mod attach;
 pub mod catalog;
 pub mod cleanup;
@@ -17,7 +18,6 @@ pub mod error;
 pub mod fault;
 pub mod functions;
 pub mod listing;
-pub mod out;
 pub mod rows;
 pub mod settings;
 pub mod sql;

@@ -1,15 +1,65 @@
-//! Which column of a cold file is which column of the table, after ALTER TABLE.
+//! The columns of `cold_t`, and which column of a cold file each is, after ALTER TABLE too.
 //!
 //! SQLite keeps no identity of a column, so it is told from names and positions: RENAME COLUMN keeps
 //! the position, ADD COLUMN appends, DROP COLUMN keeps the order of the others. Where names and
 //! positions contradict each other, an error is better than the values of another column.
 
+use rusqlite::types::Value as Owned;
+
 use crate::error::{Error, Result};
-use crate::table::Column;
+use crate::stored::ROWID_COLUMN;
+use crate::table::{Affinity, Column};
+
+/// What a column of `cold_t` shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// The table's column of this number.
+    Column(usize),
+    /// The rowid that files carry beside the columns.
+    Rowid,
+}
+
+/// A column of `cold_t`.
+#[derive(Debug, Clone)]
+pub struct ColdColumn {
+    pub source: Source,
+    pub affinity: Affinity,
+    /// What rows of files without the column show: they were written before ADD COLUMN.
+    pub default: Owned,
+    /// No two rows have the same value.
+    pub unique: bool,
+}
+
+/// What `cold_t` looks like.
+#[derive(Debug)]
+pub struct Shape {
+    /// Of the archived table.
+    pub name: String,
+    /// The archived table's columns.
+    pub declared: Vec<Column>,
+    /// The columns of `cold_t`: those, and perhaps the rowid.
+    pub columns: Vec<ColdColumn>,
+}
+
+impl Shape {
+    /// Where each column of `cold_t` is among the columns `stored` of a file.
+    pub fn positions(&self, stored: &[Column]) -> Result<Vec<Option<usize>>> {
+        let (columns, rowid) = match stored {
+            [columns @ .., last] if last.name == ROWID_COLUMN => (columns, Some(columns.len())),
+            columns => (columns, None),
+        };
+        let matched = match_columns(&self.name, columns, &self.declared)?;
+        let position = |column: &ColdColumn| match column.source {
+            Source::Column(column) => matched.get(column).copied().flatten(),
+            Source::Rowid => rowid,
+        };
+        Ok(self.columns.iter().map(position).collect())
+    }
+}
 
 /// For each of the table's columns `now`, its position among the columns `then` that a file was
 /// written with; `None` if it was added later.
-pub fn match_columns(table: &str, then: &[Column], now: &[Column]) -> Result<Vec<Option<usize>>> {
+fn match_columns(table: &str, then: &[Column], now: &[Column]) -> Result<Vec<Option<usize>>> {
     let position = |columns: &[Column], name: &str| {
         columns
             .iter()

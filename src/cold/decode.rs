@@ -1,4 +1,4 @@
-//! Parquet columns back to SQLite values: the reverse of `out::encode`.
+//! Parquet columns back to SQLite values: the reverse of `archive::encode`.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Date32Array, Float64Array, Int64Array, StringArray,

@@ -2,7 +2,7 @@
 //!
 //! - [`table`]: the virtual table, and what it pushes down
 //! - [`plan`]: the pushed-down terms, as they travel from xBestIndex to xFilter
-//! - [`columns`]: which column of a file is which column of the table
+//! - [`columns`]: the columns, and which column of a file each is
 //! - [`range`]: which files and row groups a term rules out
 //! - [`scan`]: the cursor over the files that are left
 //! - [`file`](mod@file): an open cold file

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 
+use super::columns::Shape;
 use super::decode::{DecodedColumn, Scratch};
 use super::file::ColdFile;
 use super::plan::Plan;
 use super::range::{Range, Test};
-use super::table::Shape;
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 
-use super::columns::match_columns;
+use super::columns::{ColdColumn, Shape, Source};
 use super::plan::Plan;
 use super::scan::Scan;
 use crate::catalog::{self, files, tables};
@@ -24,57 +24,10 @@ const ROWID: &str = "rowid";
 /// What opening one file costs, in rows read.
 const FILE_COST: f64 = 100.0;
 
-/// What a column of `cold_t` shows.
-#[derive(Debug, Clone, Copy)]
-pub enum Source {
-    /// The table's column of this number.
-    Column(usize),
-    /// The rowid that files carry beside the columns.
-    Rowid,
-}
-
-/// A column of `cold_t`.
-#[derive(Debug, Clone)]
-pub struct ColdColumn {
-    pub source: Source,
-    pub affinity: Affinity,
-    /// What rows of files without the column show: they were written before ADD COLUMN.
-    pub default: Owned,
-    /// No two rows have the same value.
-    pub unique: bool,
-}
-
 /// The virtual table.
 pub struct ColdTable {
     connection: Rc<Connection>,
     shape: Rc<Shape>,
-}
-
-/// What `cold_t` looks like.
-#[derive(Debug)]
-pub struct Shape {
-    /// Of the archived table.
-    pub name: String,
-    /// The archived table's columns.
-    pub declared: Vec<Column>,
-    /// The columns of `cold_t`: those, and perhaps the rowid.
-    pub columns: Vec<ColdColumn>,
-}
-
-impl Shape {
-    /// Where each column of `cold_t` is among the columns `stored` of a file.
-    pub fn positions(&self, stored: &[Column]) -> Result<Vec<Option<usize>>> {
-        let (columns, rowid) = match stored {
-            [columns @ .., last] if last.name == ROWID_COLUMN => (columns, Some(columns.len())),
-            columns => (columns, None),
-        };
-        let matched = match_columns(&self.name, columns, &self.declared)?;
-        let position = |column: &ColdColumn| match column.source {
-            Source::Column(column) => matched.get(column).copied().flatten(),
-            Source::Rowid => rowid,
-        };
-        Ok(self.columns.iter().map(position).collect())
-    }
 }
 
 /// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those of the

@@ -8,19 +8,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
-use super::check::Reference;
-use super::mover::{Mover, Tally, Target};
-use super::pending::{Pending, Position};
-use super::read::HotReader;
-use crate::catalog::files::{self, FileEntry, NewEntry};
+use super::mover::{HotTable, Mover, Tally, Target};
+use super::pending::{Pending, Position, Publishing};
+use crate::catalog::files;
 use crate::catalog::runs::Moved;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::sql::{self, write_transaction};
 use crate::storage::Archive;
-use crate::table::{Key, Table};
+use crate::table::Key;
 
 /// How long a transaction may hold the write lock before it commits what it has, while nobody else
 /// writes and while somebody does. A writer that comes meanwhile waits about as long.
@@ -28,17 +24,6 @@ const QUIET_BUDGET: Duration = Duration::from_millis(20);
 const BUSY_BUDGET: Duration = Duration::from_millis(10);
 /// While nobody else writes, the pause after a transaction is this fraction of its length.
 const QUIET_PAUSE: u32 = 8;
-
-/// A durable file, on its way into the catalog or already there.
-pub enum Publishing {
-    New {
-        entry: NewEntry,
-        /// `sql::data_version` before the first row was read.
-        read_at: i64,
-    },
-    /// Left unfinished by an earlier run.
-    Unfinished(FileEntry),
-}
 
 /// What publishing came to so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,12 +43,8 @@ impl Published {
 
 /// Moves rows of one table. While it works, the connection is in `sql::MoveMode`.
 pub struct Publisher<'a> {
-    pub connection: &'a Connection,
-    pub table: &'a Table,
-    pub reader: &'a HotReader,
+    pub hot: HotTable<'a>,
     pub archive: &'a Archive,
-    /// Foreign keys that must not be left dangling.
-    pub references: &'a [Reference],
     /// `sql::data_version` before the references were checked.
     pub checked_at: i64,
     /// `sql::schema_version` when the run began.
@@ -87,7 +68,8 @@ impl Publisher<'_> {
     /// Publishes what is left of `files`, of this run or of one that was cut off. `total` grows with
     /// each transaction, so that it is right also if a later one fails.
     pub fn publish(&self, files: Vec<Publishing>, total: &mut Published) -> Result<()> {
-        let open = |publishing| Pending::open(publishing, self.archive, self.table, self.reader);
+        let open =
+            |publishing| Pending::open(publishing, self.archive, self.hot.table, self.hot.reader);
         let mut pending: VecDeque<Pending> = files.into_iter().map(open).collect::<Result<_>>()?;
         while let Some(first) = pending.front_mut() {
             if first.is_done() {
@@ -117,12 +99,13 @@ impl Publisher<'_> {
     /// committed anything since they were read or, if other tables may refer to them, since that
     /// was checked.
     fn is_unchanged(&self, publishing: &Publishing) -> Result<bool> {
-        let (Publishing::New { read_at, .. }, Key::Rowid { .. }) = (publishing, &self.table.key)
+        let (Publishing::New { read_at, .. }, Key::Rowid { .. }) =
+            (publishing, &self.hot.table.key)
         else {
             return Ok(false);
         };
-        let now = sql::data_version(self.connection)?;
-        Ok(*read_at == now && (self.references.is_empty() || self.checked_at == now))
+        let now = sql::data_version(self.hot.connection)?;
+        Ok(*read_at == now && (self.hot.references.is_empty() || self.checked_at == now))
     }
 
     /// One short transaction: moves the next rows of the first files, as many as the batch size and
@@ -130,17 +113,18 @@ impl Publisher<'_> {
     fn transaction(&self, pending: &mut VecDeque<Pending>) -> Result<Vec<Step>> {
         let mut began = Instant::now();
         let mut quiet = true;
-        let steps = write_transaction(self.connection, || {
+        let steps = write_transaction(self.hot.connection, || {
             began = Instant::now();
             fault::point("publish.begin")?;
-            quiet = self.checked_at == sql::data_version(self.connection)?;
-            if !quiet && sql::schema_version(self.connection)? != self.schema_version {
+            quiet = self.checked_at == sql::data_version(self.hot.connection)?;
+            if !quiet && sql::schema_version(self.hot.connection)? != self.schema_version {
                 return Err(Error::refused(
                     "another connection changed the schema during the run; call it again",
                 ));
             }
             let budget = if quiet { QUIET_BUDGET } else { BUSY_BUDGET };
-            let mut mover = Mover::new(self, began + budget)?;
+            let deadline = self.own_transactions.then(|| began + budget);
+            let mut mover = Mover::new(&self.hot, deadline)?;
             let mut steps = Vec::new();
             let mut left = self.batch_size;
             for file in pending.iter_mut() {
@@ -173,7 +157,7 @@ impl Publisher<'_> {
     ) -> Result<Step> {
         let file = match (pending.id, &pending.publishing) {
             (Some(id), _) => id,
-            (None, Publishing::New { entry, .. }) => files::insert(self.connection, entry)?,
+            (None, Publishing::New { entry, .. }) => files::insert(self.hot.connection, entry)?,
             (None, Publishing::Unfinished(entry)) => entry.id,
         };
         mover.tally = Tally::default();
@@ -197,7 +181,7 @@ impl Publisher<'_> {
             }
         }
         fault::point("publish.catalog")?;
-        files::set_published(self.connection, file, at.row_in_file())?;
+        files::set_published(self.hot.connection, file, at.row_in_file())?;
         Ok(Step {
             file,
             at,

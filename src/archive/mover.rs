@@ -3,17 +3,18 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use rusqlite::Statement;
+use rusqlite::{Connection, Statement};
 
+use super::check::Reference;
 use super::pending::DecodedGroup;
 use super::plan::max_rowid;
-use super::publish::Publisher;
+use super::read::HotReader;
 use crate::catalog::files;
 use crate::cold::decode::{DecodedColumn, Scratch};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::sql::quote;
-use crate::table::Key;
+use crate::table::{Key, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 
@@ -21,6 +22,15 @@ use crate::value::{Encoding, Value};
 const RUN_ROWS: usize = 256;
 /// Rows between two looks at the clock where each is compared.
 const CLOCK_ROWS: usize = 32;
+
+/// The table that rows leave.
+pub struct HotTable<'a> {
+    pub connection: &'a Connection,
+    pub table: &'a Table,
+    pub reader: &'a HotReader,
+    /// Foreign keys that must not be left dangling.
+    pub references: &'a [Reference],
+}
 
 /// How many rows moved, and how many stayed hot because they had changed or must keep their id.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,8 +50,9 @@ pub struct Target {
 
 /// What one transaction has at hand.
 pub struct Mover<'p> {
-    publisher: &'p Publisher<'p>,
-    deadline: Instant,
+    hot: &'p HotTable<'p>,
+    /// When the transaction ought to end; the caller's own transaction is not ours to end.
+    deadline: Option<Instant>,
     /// The row that keeps SQLite from handing out an archived id again.
     newest: Option<i64>,
     bury: Statement<'p>,
@@ -50,26 +61,26 @@ pub struct Mover<'p> {
 }
 
 impl<'p> Mover<'p> {
-    /// To be made inside the transaction, which ought to end by `deadline`.
-    pub fn new(publisher: &'p Publisher<'p>, deadline: Instant) -> Result<Self> {
-        let newest = match publisher.table.reuses_ids() {
-            true => max_rowid(publisher.connection, publisher.table)?,
+    /// To be made inside the transaction.
+    pub fn new(hot: &'p HotTable<'p>, deadline: Option<Instant>) -> Result<Self> {
+        let newest = match hot.table.reuses_ids() {
+            true => max_rowid(hot.connection, hot.table)?,
             false => None,
         };
         Ok(Self {
-            publisher,
+            hot,
             deadline,
             newest,
-            bury: files::bury(publisher.connection)?,
+            bury: files::bury(hot.connection)?,
             scratch: [0; MAX_LENGTH],
             tally: Tally::default(),
         })
     }
 
-    /// Whether the transaction has held the lock long enough. The caller's own transaction is not
-    /// ours to end.
+    /// Whether the transaction has held the lock long enough.
     pub fn out_of_time(&self) -> bool {
-        self.publisher.own_transactions && Instant::now() >= self.deadline
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Leaves a row hot: its copy in the file does not count.
@@ -87,13 +98,13 @@ impl<'p> Mover<'p> {
         group: &DecodedGroup,
         rows: Range<usize>,
     ) -> Result<usize> {
-        let table = self.publisher.table;
+        let table = self.hot.table;
         let (Key::Rowid { name, .. }, [DecodedColumn::Integer(keys)]) =
             (&table.key, &group.keys[..])
         else {
             return Err(Error::Internal(format!("{} has no rowid", table.name)));
         };
-        let mut delete = self.publisher.connection.prepare(&format!(
+        let mut delete = self.hot.connection.prepare(&format!(
             "DELETE FROM {} WHERE {name} BETWEEN ?1 AND ?2",
             table.qualified()
         ))?;
@@ -137,9 +148,9 @@ impl<'p> Mover<'p> {
         comparable: bool,
         rows: Range<usize>,
     ) -> Result<usize> {
-        let (connection, table) = (self.publisher.connection, self.publisher.table);
-        let mut select = connection.prepare(&select_hot(self.publisher))?;
-        let mut delete = connection.prepare(&delete_hot(self.publisher))?;
+        let (connection, table) = (self.hot.connection, self.hot.table);
+        let mut select = connection.prepare(&select_hot(self.hot))?;
+        let mut delete = connection.prepare(&delete_hot(self.hot))?;
         let mut row = rows.start;
         while row < rows.end {
             if row > rows.start && row.is_multiple_of(CLOCK_ROWS) && self.out_of_time() {
@@ -189,7 +200,7 @@ impl<'p> Mover<'p> {
         row: usize,
         select: &mut Statement<'_>,
     ) -> Result<bool> {
-        let reader = self.publisher.reader;
+        let reader = self.hot.reader;
         let mut hot = select.raw_query();
         let Some(hot) = hot.next()? else {
             return Ok(false);
@@ -209,8 +220,8 @@ impl<'p> Mover<'p> {
 }
 
 /// `t."a" = ?1 AND t."b" = ?2`, for the table by the name `alias`.
-fn key_matches(publisher: &Publisher<'_>, alias: &str) -> String {
-    let keys = publisher.table.key_expressions();
+fn key_matches(hot: &HotTable<'_>, alias: &str) -> String {
+    let keys = hot.table.key_expressions();
     let terms = keys
         .iter()
         .enumerate()
@@ -219,9 +230,9 @@ fn key_matches(publisher: &Publisher<'_>, alias: &str) -> String {
 }
 
 /// Reads a hot row by its key, and whether another table's row refers to it.
-fn select_hot(publisher: &Publisher<'_>) -> String {
-    let table = publisher.table;
-    let others = publisher
+fn select_hot(hot: &HotTable<'_>) -> String {
+    let table = hot.table;
+    let others = hot
         .references
         .iter()
         .filter(|other| other.child != table.name);
@@ -231,22 +242,19 @@ fn select_hot(publisher: &Publisher<'_>) -> String {
             table.qualified(),
             quote(&other.child),
             other.join(),
-            key_matches(publisher, "p"),
+            key_matches(hot, "p"),
         )
     });
     format!(
         "SELECT {}, 0{} FROM {} t WHERE {}",
-        publisher.reader.select_list(),
+        hot.reader.select_list(),
         referred.collect::<String>(),
         table.qualified(),
-        key_matches(publisher, "t"),
+        key_matches(hot, "t"),
     )
 }
 
-fn delete_hot(publisher: &Publisher<'_>) -> String {
-    let table = publisher.table.qualified();
-    format!(
-        "DELETE FROM {table} AS t WHERE {}",
-        key_matches(publisher, "t")
-    )
+fn delete_hot(hot: &HotTable<'_>) -> String {
+    let table = hot.table.qualified();
+    format!("DELETE FROM {table} AS t WHERE {}", key_matches(hot, "t"))
 }

@@ -1,14 +1,25 @@
 //! A durable file on its way into the catalog: which of its rows have moved, and the row group that
 //! is next.
 
-use super::publish::Publishing;
 use super::read::HotReader;
+use crate::catalog::files::{FileEntry, NewEntry};
 use crate::cold::decode::DecodedColumn;
 use crate::cold::file::ColdFile;
 use crate::error::{Error, Result};
 use crate::storage::Archive;
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Key, Table};
+
+/// A durable file, on its way into the catalog or already there.
+pub enum Publishing {
+    New {
+        entry: NewEntry,
+        /// `sql::data_version` before the first row was read.
+        read_at: i64,
+    },
+    /// Left unfinished by an earlier run.
+    Unfinished(FileEntry),
+}
 
 /// Where in a file the next row to move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use super::pending::Publishing;
 use super::plan::{FileRows, Plan};
 use super::progress::Progress;
-use super::publish::{Published, Publisher, Publishing};
+use super::publish::{Published, Publisher};
 use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
 use crate::error::Result;
@@ -57,7 +58,7 @@ impl Pipeline<'_> {
             let (jobs, written) = (jobs, written);
             let mut waiting = 0;
             for sequence in 1.. {
-                let read_at = sql::data_version(self.publisher.connection)?;
+                let read_at = sql::data_version(self.publisher.hot.connection)?;
                 let Some(rows) = plan.next_file()? else {
                     break;
                 };

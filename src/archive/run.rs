@@ -7,11 +7,13 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::check::{self, Reference};
+use super::mover::HotTable;
 use super::options::Options;
+use super::pending::Publishing;
 use super::pipeline::Pipeline;
 use super::plan::{FileRows, Plan, Rule};
 use super::progress::Progress;
-use super::publish::{Published, Publisher, Publishing};
+use super::publish::{Published, Publisher};
 use super::read::HotReader;
 use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
@@ -235,11 +237,13 @@ impl Started<'_> {
         let encoding = sql::encoding(connection)?;
         let reader = HotReader::new(rule.table, encoding);
         let publisher = Publisher {
-            connection,
-            table: rule.table,
-            reader: &reader,
+            hot: HotTable {
+                connection,
+                table: rule.table,
+                reader: &reader,
+                references: &self.checked.references,
+            },
             archive: self.archive,
-            references: &self.checked.references,
             checked_at: self.checked.at,
             schema_version: sql::schema_version(connection)?,
             batch_size: rule.options.batch_size,
