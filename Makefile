@@ -10,6 +10,8 @@
 FEATURES ?= full
 TARGET   := $(or $(CARGO_TARGET_DIR),target)/release
 PYTHON   := .venv/bin/python
+# The system's own: it can load SQLite extensions, which builds by pyenv often cannot.
+SYSTEM_PYTHON := /usr/bin/python3
 CARGO_FEATURES_full :=
 CARGO_FEATURES_lean := --no-default-features
 
@@ -24,7 +26,7 @@ else
   FILE  := cold.so
 endif
 
-.PHONY: loadable faults demo test bench lint soak setup-build setup-python clean
+.PHONY: loadable faults demo test bench lint setup-build setup-demo setup-python clean
 
 # The lean and the full library share all compiled crates but DuckDB's own.
 loadable: setup-build
@@ -38,9 +40,9 @@ faults: setup-build
 	@tests/install.sh $(TARGET)/$(BUILT) dist/faults/$(FILE)
 
 # First impressions count: the full library if there is one, else the one that builds quickly.
-demo: setup-python
+demo: setup-demo
 	@$(MAKE) --no-print-directory loadable FEATURES=$$(cat dist/features 2>/dev/null || echo lean)
-	$(PYTHON) benches/demo.py
+	$(SYSTEM_PYTHON) benches/demo.py
 
 test: setup-python faults
 	@$(MAKE) --no-print-directory loadable FEATURES=$(FEATURES)
@@ -50,7 +52,7 @@ test: setup-python faults
 
 bench: setup-python loadable
 	cargo bench --no-default-features --bench parts
-	$(PYTHON) benches/archive.py
+	$(PYTHON) benches/archive.py --memory
 
 lint: setup-build
 	cargo fmt --check
@@ -58,6 +60,9 @@ lint: setup-build
 
 setup-build:
 	@tests/setup.sh build
+
+setup-demo:
+	@tests/setup.sh demo
 
 setup-python:
 	@tests/setup.sh python

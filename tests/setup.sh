@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what a build (`build`) or the Python drivers (`python`) need, on Debian through apt.
+# Installs what a build (`build`), the demo (`demo`) or the tests' drivers (`python`) need, on Debian
+# through apt.
 set -eu
 
 root() {
@@ -22,11 +23,17 @@ install() {
 }
 
 has_libclang() {
-    ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* \
-        "${LIBCLANG_PATH:-/nonexistent}"/libclang* /Library/Developer/CommandLineTools/usr/lib/libclang.dylib \
-        >/dev/null 2>&1 || ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 \
-        || ls /usr/lib/*/libclang*.so* >/dev/null 2>&1
+    for folder in "${LIBCLANG_PATH:-}" /usr/lib /usr/lib64 /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu \
+        /Library/Developer/CommandLineTools/usr/lib; do
+        for file in "$folder"/libclang.so* "$folder"/libclang-*.so* "$folder"/libclang.dylib; do
+            if [ -e "$file" ]; then return 0; fi
+        done
+    done
+    return 1
 }
+
+# The system's own Python can load SQLite extensions; builds by pyenv often cannot.
+python=/usr/bin/python3
 
 case $1 in
 build)
@@ -37,10 +44,12 @@ build)
     command -v c++ >/dev/null || install "a C++ compiler" g++
     has_libclang || install "libclang" libclang-dev
     ;;
-python)
-    # The system's own Python can load SQLite extensions; builds by pyenv often cannot.
-    python=/usr/bin/python3
+demo)
     [ -x "$python" ] || install "Python" python3
+    ;;
+python)
+    [ -x "$python" ] || install "Python" python3
+    command -v node >/dev/null && command -v npm >/dev/null || install "Node" nodejs npm
     command -v sqlite3 >/dev/null || install "the SQLite shell" sqlite3
     "$python" -c 'import ensurepip, venv' 2>/dev/null || install "Python's venv" python3-venv
     if ! cmp -s tests/requirements.txt .venv/requirements.txt; then
