@@ -89,7 +89,9 @@ def same_rows(original, db):
 
 
 def seconds(value):
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e6:.0f} µs"
 
 
 def megabytes(size):
