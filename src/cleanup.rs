@@ -19,13 +19,13 @@ const SECONDS_PER_DAY: u64 = 86_400;
 
 /// Removes the files of `runs` that were not published. The archive's lock must be held, so that
 /// none of the runs is going on.
-pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[&Run]) -> Result<()> {
+pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[Run]) -> Result<()> {
     if runs.is_empty() {
         return Ok(());
     }
     let published = published(connection)?;
     for (path, _) in archive.own_files()? {
-        let of_run = |run: &&Run| path.contains(&format!("-{}-", run.token));
+        let of_run = |run: &Run| path.contains(&format!("-{}-", run.token));
         if !published.contains(&path) && runs.iter().any(of_run) {
             archive.remove(&path)?;
         }
@@ -35,24 +35,30 @@ pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[&R
 
 /// Closes the books on runs whose process died. The archive's lock must be held.
 pub fn bury_dead_runs(connection: &Connection, archive: &Archive) -> Result<()> {
-    let dead = runs::dead(connection)?;
-    remove_unpublished(connection, archive, &dead.iter().collect::<Vec<_>>())?;
-    if dead.is_empty() {
-        return Ok(());
-    }
-    write_transaction(connection, || {
+    // Written down before files are removed: that takes a transaction which sees the newest state.
+    let dead = write_transaction(connection, || {
+        let dead = runs::dead(connection)?;
         dead.iter()
-            .try_for_each(|run| runs::mark_interrupted(connection, run))
-    })
+            .try_for_each(|run| runs::mark_interrupted(connection, run))?;
+        Ok(dead)
+    })?;
+    remove_unpublished(connection, archive, &dead)
 }
 
+/// The files that the catalog names.
+///
+/// A read could be of an old snapshot, if a statement of this connection has been running since
+/// before another process published files, and those would be taken for leftovers. A write
+/// transaction only starts on the newest state.
 fn published(connection: &Connection) -> Result<HashSet<String>> {
-    if !catalog::exists(connection)? {
-        return Ok(HashSet::new());
-    }
-    let mut statement = connection.prepare("SELECT path FROM main._archive_file")?;
-    let paths = statement.query_map([], |row| row.get(0))?;
-    Ok(paths.collect::<Result<_, _>>()?)
+    write_transaction(connection, || {
+        if !catalog::exists(connection)? {
+            return Ok(HashSet::new());
+        }
+        let mut statement = connection.prepare("SELECT path FROM main._archive_file")?;
+        let paths = statement.query_map([], |row| row.get(0))?;
+        Ok(paths.collect::<Result<_, _>>()?)
+    })
 }
 
 /// `archive_gc([options])`: removes files that nothing refers to and that are older than the

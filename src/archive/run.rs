@@ -145,7 +145,7 @@ struct Trace {
 /// report is the one that ended the run.
 fn remove_trace(connection: &Connection, trace: Option<Trace>) {
     if let Some(trace) = trace {
-        let _ = cleanup::remove_unpublished(connection, &trace.archive, &[&trace.run]);
+        let _ = cleanup::remove_unpublished(connection, &trace.archive, &[trace.run]);
     }
 }
 
