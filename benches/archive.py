@@ -64,17 +64,20 @@ def compare(original):
     ratio = statistics.median(a / b for a, b in zip(ours, theirs))
     print("| archive the demo table | sqlite-cold | the script | ratio |")
     print("|---|---|---|---|")
-    print(f"| time, best of {ROUNDS} | {min(ours):.2f} s | {min(theirs):.2f} s | {min(ours) / min(theirs):.2f} |")
+    print(
+        f"| time, best of {ROUNDS} | {min(ours):.2f} s | {min(theirs):.2f} s | {min(ours) / min(theirs):.2f} |"
+    )
     print(f"| time, median of the pairs' ratios | | | {ratio:.2f} |")
-    print(f"| Parquet | {sizes[0] / 1e6:.1f} MB | {sizes[1] / 1e6:.1f} MB | {sizes[0] / sizes[1]:.2f} |")
+    print(
+        f"| Parquet | {sizes[0] / 1e6:.1f} MB | {sizes[1] / 1e6:.1f} MB | {sizes[0] / sizes[1]:.2f} |"
+    )
 
 
 def peak_memory(folder, rows):
     """Archives many rows of about 600 bytes in a process of their own."""
     path = folder / "large.db"
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.executescript(
-        f"""
+    connection.executescript(f"""
         PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
         CREATE TABLE task_queue (id INTEGER PRIMARY KEY AUTOINCREMENT, status TEXT, payload TEXT,
                                  created_at TEXT);
@@ -83,15 +86,16 @@ def peak_memory(folder, rows):
         SELECT 'completed', hex(randomblob(60)) || printf('%0440d', i),
                datetime('now', '-' || (({rows} - i) * 365.0 * 86400 / {rows}) || ' seconds')
         FROM n;
-        """
-    )
+        """)
     connection.close()
     size = path.stat().st_size
     output, elapsed = run("-c", ARCHIVE, path, LIBRARY)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     moved = json.loads(output)["rows"]
-    print(f"\n{moved:,} of {rows:,} rows, {size / 1e9:.1f} GB, archived in {elapsed:.0f} s;"
-          f" peak memory of the process {peak:.0f} MB")
+    print(
+        f"\n{moved:,} of {rows:,} rows, {size / 1e9:.1f} GB, archived in {elapsed:.0f} s;"
+        f" peak memory of the process {peak:.0f} MB"
+    )
 
 
 def main():

@@ -100,7 +100,9 @@ def megabytes(size):
 
 def main():
     FOLDER.mkdir(exist_ok=True)
-    print(f"Creating {DATABASE.relative_to(ROOT)}: {task_queue.ROWS:,} tasks of {task_queue.DAYS} days ...")
+    print(
+        f"Creating {DATABASE.relative_to(ROOT)}: {task_queue.ROWS:,} tasks of {task_queue.DAYS} days ..."
+    )
     if (FOLDER / "archive").exists():
         shutil.rmtree(FOLDER / "archive")
     task_queue.create(DATABASE)
@@ -143,7 +145,9 @@ def main():
     print(f"  {'database after archiving':<34}{megabytes(size_archived):>12}")
     print(f"  {'database after VACUUM':<34}{megabytes(size_after):>12}   in {seconds(vacuum_time)}")
     print(f"  {'Parquet':<34}{megabytes(cold):>12}")
-    print(f"  {'database and Parquet':<34}{megabytes(total):>12}   {total / size_before:.1%} of before")
+    print(
+        f"  {'database and Parquet':<34}{megabytes(total):>12}   {total / size_before:.1%} of before"
+    )
     print()
     for name, sql in queries.items():
         elapsed = best(lambda: db.execute(sql).fetchall())

@@ -11,7 +11,7 @@ use cold::archive::write::FileWriter;
 use cold::cold::decode::Scratch;
 use cold::cold::file::ColdFile;
 use cold::rows::RowGroup;
-use cold::storage::Archive;
+use cold::storage::{self, Archive};
 use cold::table::{Column, Key, Table};
 use cold::time::canonical::{MAX_LENGTH, Shape};
 use cold::value::{Encoding, Value};
@@ -86,8 +86,8 @@ fn rows() -> FileRows {
 
 fn parts(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("sqlite-cold-bench-{}", std::process::id()));
-    let archive = Archive::new(folder.clone(), "bench".to_owned());
-    archive.prepare().expect("the temporary folder is writable");
+    let archive = Archive::new(folder.clone(), "bench".to_owned(), "bench".to_owned());
+    storage::prepare(&folder).expect("the temporary folder is writable");
     let table = table();
     let names: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
     let rows = rows();

@@ -57,8 +57,26 @@ impl Error {
         }
     }
 
+    /// What a Parquet error at `path` means: the system failed, or the file is damaged; for use in
+    /// `map_err`.
+    pub fn reading(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
+        |error| match error {
+            ParquetError::External(source) => match source.downcast::<std::io::Error>() {
+                Ok(source) => Self::io(path)(*source),
+                Err(other) => Self::damaged(path)(other),
+            },
+            other => Self::damaged(path)(other),
+        }
+    }
+
     /// Another connection holds a lock that this one needs; the same call may succeed later.
     pub fn is_busy(&self) -> bool {
+        if let Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) = self
+            && message.contains("statements in progress")
+        {
+            // What is in the way is the caller's own statement, which waits for this one.
+            return false;
+        }
         matches!(
             self,
             Self::Sqlite(error) if matches!(

@@ -34,11 +34,19 @@ pub fn load(connection: &Connection) -> Result<()> {
 }
 
 fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
-    let result = archive::run::archive_table(connection, arguments)?;
-    if result["dry_run"] == json!(false) {
-        attach_table(connection, result["table"].as_str().unwrap_or_default())?;
+    match archive::run::archive_table(connection, arguments) {
+        Ok(result) => {
+            if result["dry_run"] == json!(false) {
+                attach_table(connection, result["table"].as_str().unwrap_or_default())?;
+            }
+            Ok(result)
+        }
+        Err(error) => {
+            // Rows may have moved before it failed, and must be seen. The first error is reported.
+            let _ = archive_attach(connection, &[]);
+            Err(error)
+        }
     }
-    Ok(result)
 }
 
 /// `archive_config(key [, value])`: shows a setting, or sets it and shows it.

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::catalog;
 use crate::error::{Error, Result};
-use crate::storage::Archive;
+use crate::storage::{self, Archive};
 
 /// What kind of values a setting takes.
 #[derive(Debug, Clone, Copy)]
@@ -217,7 +217,8 @@ pub fn archive(connection: &Connection) -> Result<Archive> {
     let place = place.canonicalize().unwrap_or(place);
     let identity = format!("{id} {}", place.display());
     let owner = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
-    Ok(Archive::new(root, format!("{owner:016x}")))
+    let lock = storage::file_identity(connection.path());
+    Ok(Archive::new(root, format!("{owner:016x}"), lock))
 }
 
 /// Where [`archive`] is, which a database has even before its catalog. A relative path counts from
@@ -238,7 +239,19 @@ pub fn archive_root(connection: &Connection) -> Result<PathBuf> {
         }
     };
     let absolute = std::path::absolute(database).map_err(Error::io(database))?;
-    Ok(absolute.parent().unwrap_or(&absolute).join(folder))
+    let home = absolute.parent().unwrap_or(&absolute);
+    let root = home.join(folder);
+    if source != "environment" && root.exists() {
+        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
+        if !real(&root)?.starts_with(real(home)?) {
+            return Err(Error::refused(format!(
+                "{} is a link that leads away from the database; set the environment variable \
+                 ARCHIVE_DIR to use it",
+                root.display()
+            )));
+        }
+    }
+    Ok(root)
 }
 
 /// Refuses a database that cannot be written.

@@ -20,37 +20,31 @@ const EXTENSION: &str = ".parquet";
 pub struct Archive {
     root: PathBuf,
     owner: String,
+    lock: String,
 }
 
 impl Archive {
     /// The archive at `root`. `owner` starts the names of the files that this database writes, so
-    /// that databases can share a folder and never take each other's files for leftovers.
-    pub fn new(root: PathBuf, owner: String) -> Self {
-        Self { root, owner }
+    /// that databases can share a folder and never take each other's files for leftovers. `lock`
+    /// names the lock; it is the same whatever path leads to the database.
+    pub fn new(root: PathBuf, owner: String, lock: String) -> Self {
+        Self { root, owner, lock }
     }
 
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Makes sure that the folder exists and can be written to.
-    pub fn prepare(&self) -> Result<()> {
-        if !self.root.exists() {
-            fs::create_dir_all(&self.root).map_err(Error::io(&self.root))?;
-            // Its entries in the folders above; those may not be ours to open.
-            self.root
-                .ancestors()
-                .skip(1)
-                .take(2)
-                .for_each(|folder| drop(sync_folder(folder)));
-        }
-        Ok(())
-    }
-
     /// Takes the lock that only one archive run per database can hold, for as long as the returned
     /// file is open. It ends with the process, however that ends.
     pub fn lock(&self) -> Result<File> {
-        let path = self.root.join(format!(".{}.lock", self.owner));
+        let path = self.root.join(format!(".{}.lock", self.lock));
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::refused(format!(
+                "{} is not a regular file",
+                path.display()
+            )));
+        }
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -170,6 +164,19 @@ impl Archive {
     }
 }
 
+/// Makes sure that the archive folder exists.
+pub fn prepare(root: &Path) -> Result<()> {
+    if !root.exists() {
+        fs::create_dir_all(root).map_err(Error::io(root))?;
+        // Its entries in the folders above; those may not be ours to open.
+        root.ancestors()
+            .skip(1)
+            .take(2)
+            .for_each(|folder| drop(sync_folder(folder)));
+    }
+    Ok(())
+}
+
 /// A catalog path, or an error if it could leave the archive folder.
 fn checked(relative: &str) -> Result<&Path> {
     let path = Path::new(relative);
@@ -187,33 +194,32 @@ fn portable(path: &Path) -> String {
     parts.join("/")
 }
 
-/// What tells a database file from all others, as long as it is not copied: when and where it was
-/// created. It is the same again after a transaction was rolled back.
+/// What tells a database file from all others, whatever path leads to it: the file itself where the
+/// system tells, else its real path. In memory, the process.
 pub fn file_identity(database: Option<&str>) -> String {
-    let metadata = database.and_then(|path| fs::metadata(path).ok());
-    let created = metadata
-        .as_ref()
-        .and_then(|metadata| metadata.created().ok());
-    #[cfg(unix)]
-    let place = metadata.map(|m| {
-        (
-            std::os::unix::fs::MetadataExt::dev(&m),
-            std::os::unix::fs::MetadataExt::ino(&m),
-        )
-    });
-    #[cfg(not(unix))]
-    let place = database;
-    let identity = match (created, place) {
-        // In memory: only this process knows it.
-        (None, None) => format!(
-            "{:?} {:?}",
-            std::time::SystemTime::now(),
-            std::process::id()
-        ),
-        known => format!("{database:?} {known:?}"),
+    let path = database.filter(|path| !path.is_empty()).map(Path::new);
+    let identity = match path {
+        Some(path) => place(path).unwrap_or_else(|| {
+            path.canonicalize()
+                .unwrap_or(path.to_owned())
+                .display()
+                .to_string()
+        }),
+        None => format!("memory of {}", std::process::id()),
     };
-    let hash = xxhash_rust::xxh3::xxh3_128(identity.as_bytes());
-    format!("{hash:032x}")
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
+}
+
+#[cfg(unix)]
+fn place(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).ok()?;
+    Some(format!("{} {}", metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn place(_path: &Path) -> Option<String> {
+    None
 }
 
 /// A folder name for a table: letters and digits of any script, `_`, `-` and inner dots stay;

@@ -16,6 +16,10 @@ const NUMBER: &str = "number";
 /// Up to this, every integer is a DOUBLE of its own: 2 to the 53rd.
 const MAX_EXACT_INTEGER: i64 = 1 << 53;
 
+/// The most rows of a row group, which is what a scan decodes at once. A file with larger ones is not
+/// ours, and could ask for any amount of memory.
+pub const MAX_GROUP_ROWS: usize = 64 * 1024;
+
 /// The name of the column that carries the rowid of a table where no column does.
 pub const ROWID_COLUMN: &str = "_archive_rowid";
 

@@ -112,18 +112,14 @@ def has_all_view(connection):
 
 def contents(connection, table="all_events"):
     """All rows with the exact types of their values, sorted by id."""
-    return sorted(
-        (row[0], repr(row)) for row in connection.execute(f"SELECT * FROM {table}")
-    )
+    return sorted((row[0], repr(row)) for row in connection.execute(f"SELECT * FROM {table}"))
 
 
 def assert_intact(path, expected):
     """Every row is readable exactly once with its values, and both sides are sound."""
     with closing(connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        rows = contents(
-            connection, "all_events" if has_all_view(connection) else "events"
-        )
+        rows = contents(connection, "all_events" if has_all_view(connection) else "events")
         assert len(rows) == len(expected)
         assert rows == expected
         (verified,) = connection.execute("SELECT archive_verify()").fetchone()
@@ -148,9 +144,7 @@ def finish(path, expected):
         archive(connection, "events", None, BATCH)
         old = "SELECT count(*) FROM events WHERE created_at < ?"
         assert connection.execute(old, [CUTOFF]).fetchone() == (0,)
-        states = connection.execute(
-            "SELECT DISTINCT state FROM archive_files('events')"
-        )
+        states = connection.execute("SELECT DISTINCT state FROM archive_files('events')")
         assert states.fetchall() == [("published",)]
         history = connection.execute("SELECT status FROM archive_history").fetchall()
         assert history[0] == ("done",)
@@ -168,9 +162,7 @@ def template(tmp_path_factory):
         if (mode, rows) not in made:
             path = tmp_path_factory.mktemp("template") / "test.db"
             with closing(sqlite3.connect(path)) as connection:
-                connection.executescript(
-                    CREATE.format(mode=mode, rows=rows, seconds=seconds)
-                )
+                connection.executescript(CREATE.format(mode=mode, rows=rows, seconds=seconds))
                 connection.commit()
                 made[mode, rows] = path, contents(connection, "events")
         return made[mode, rows]
@@ -208,9 +200,7 @@ def test_killed_between_chunks_of_the_plan(path, fresh):
     assert finish(path, expected) == ["interrupted"]
 
 
-@pytest.mark.parametrize(
-    "point", [p for p in fault_points() if p.startswith("publish.")]
-)
+@pytest.mark.parametrize("point", [p for p in fault_points() if p.startswith("publish.")])
 def test_killed_while_resuming(path, fresh, point):
     """A run that resumes a file of a dead run may die as well, again and again."""
     expected = fresh("wal")
@@ -272,16 +262,12 @@ def test_failure_inside_a_transaction(path, fresh, point, nth):
     expected = fresh("wal")
     with closing(connect(path)) as connection:
         archive(connection, "events", None, {"before": "2023-11-15"})
-    fail_at(
-        path, f"{point}:{nth}", before="BEGIN; CREATE TABLE mine (x);", after="COMMIT"
-    )
+    fail_at(path, f"{point}:{nth}", before="BEGIN; CREATE TABLE mine (x);", after="COMMIT")
     assert_intact(path, expected)
     with closing(connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (2969,)
         assert connection.execute("SELECT count(*) FROM mine").fetchone() == (0,)
-        assert connection.execute("SELECT status FROM archive_history").fetchall() == [
-            ("done",)
-        ]
+        assert connection.execute("SELECT status FROM archive_history").fetchall() == [("done",)]
         connection.execute("""SELECT archive_gc('{"retention_days":0}')""").fetchone()
     assert finish(path, expected) == ["done"]
 

@@ -204,9 +204,7 @@ def test_the_last_month_stays_hot(plain, archived):
     ((cold,),) = cold_rows(plain, "count(*)")
     assert plain.execute("SELECT count(*) FROM flights").fetchone() == (ROWS,)
     assert (result["rows"], result["skipped_rows"], result["kept_rows"]) == (cold, 0, 0)
-    counts = (
-        "SELECT (SELECT count(*) FROM flights), (SELECT count(*) FROM cold_flights)"
-    )
+    counts = "SELECT (SELECT count(*) FROM flights), (SELECT count(*) FROM cold_flights)"
     assert connection.execute(counts).fetchone() == (ROWS - cold, cold)
     hot = "SELECT min(time_hour) FROM flights"
     assert connection.execute(hot).fetchone()[0] >= CUTOFF
@@ -239,8 +237,7 @@ def test_the_folders_do_not_clash_with_the_columns(plain, tree):
     """A table with columns year, month and day gets partition keys with the prefix archive_."""
     days = cold_rows(plain, "DISTINCT substr(time_hour, 1, 10)")
     expected = {
-        "archive_year={}/archive_month={}/archive_day={}".format(*day.split("-"))
-        for (day,) in days
+        "archive_year={}/archive_month={}/archive_day={}".format(*day.split("-")) for (day,) in days
     }
     files = list(tree.rglob("*.parquet"))
     assert {str(file.parent.relative_to(tree)) for file in files} == expected
@@ -270,17 +267,13 @@ def test_duckdb_reads_the_same_rows(plain, tree):
         if name in milliseconds:
             theirs = f"epoch_ms({name})"
         number = "length" if declared == "TEXT" and ours == name else "abs"
-        aggregates = (
-            "count({0}), count(DISTINCT {0}), min({0}), max({0}), sum({1}({0}))"
-        )
+        aggregates = "count({0}), count(DISTINCT {0}), min({0}), max({0}), sum({1}({0}))"
         expected = cold_rows(plain, aggregates.format(ours, number))
         query = f"SELECT {aggregates.format(theirs, number)} FROM {duck(tree)}"
         assert duckdb.execute(query).fetchall() == expected, name
     ours = ", ".join(milliseconds.get(name, name) for name in COLUMNS)
     expected = cold_rows(plain, ours, "AND rowid % 101 = 0 ORDER BY rowid")
-    theirs = ", ".join(
-        f"epoch_ms({name})" if name in milliseconds else name for name in COLUMNS
-    )
+    theirs = ", ".join(f"epoch_ms({name})" if name in milliseconds else name for name in COLUMNS)
     query = f"SELECT {theirs} FROM {duck(tree)} WHERE _archive_rowid % 101 = 0"
     found = duckdb.execute(f"{query} ORDER BY _archive_rowid").fetchall()
     assert len(expected) > 3000
@@ -293,9 +286,7 @@ def test_duckdb_prunes_by_the_partition_keys(plain, tree):
         SELECT archive_year::int, archive_month::int, archive_day::int, month, day, count(*)
         FROM {duck(tree)} WHERE archive_month::int = 2 AND archive_day::int = 1
         GROUP BY ALL ORDER BY month, day"""
-    keys = ", ".join(
-        f"CAST(strftime('%{part}', time_hour) AS INTEGER)" for part in "Ymd"
-    )
+    keys = ", ".join(f"CAST(strftime('%{part}', time_hour) AS INTEGER)" for part in "Ymd")
     rest = "AND time_hour LIKE '2013-02-01%' GROUP BY month, day ORDER BY month, day"
     expected = cold_rows(plain, f"{keys}, month, day, count(*)", rest)
     assert [row[3:5] for row in expected] == [(1, 31), (2, 1)]
@@ -355,7 +346,9 @@ def read_with_pyarrow(tree):
 
 def read_files_with_pyarrow(tree):
     """File by file: a dataset of pyarrow takes its schema from the first file alone."""
-    files = [pyarrow.parquet.read_table(file, partitioning=None) for file in tree.rglob("*.parquet")]
+    files = [
+        pyarrow.parquet.read_table(file, partitioning=None) for file in tree.rglob("*.parquet")
+    ]
     table = pyarrow.concat_tables(files, promote_options="permissive")
     return table.sort_by("_archive_rowid").column("v").to_pylist()
 

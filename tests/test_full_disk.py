@@ -77,13 +77,9 @@ def assert_completes(path, folder, expected):
         old = "SELECT count(*) FROM events WHERE created_at < ?"
         assert connection.execute(old, [OPTIONS["before"]]).fetchone() == (0,)
         connection.execute("""SELECT archive_gc('{"retention_days":0}')""").fetchone()
-        states = connection.execute(
-            "SELECT DISTINCT state FROM archive_files('events')"
-        )
+        states = connection.execute("SELECT DISTINCT state FROM archive_files('events')")
         assert states.fetchall() == [("published",)]
-        (verified,) = connection.execute(
-            "SELECT archive_verify() ->> 'problems'"
-        ).fetchone()
+        (verified,) = connection.execute("SELECT archive_verify() ->> 'problems'").fetchone()
         assert verified == "[]"
         assert_intact(connection, expected)
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet")}
@@ -129,9 +125,7 @@ def test_archive_folder_on_a_full_disk(disk, path, monkeypatch, mode, free):
         leave_free(disk, free)
         archive_on_full_disk(connection)
         assert_intact(connection, expected)
-        assert connection.execute("SELECT status FROM archive_history").fetchall() == [
-            ("failed",)
-        ]
+        assert connection.execute("SELECT status FROM archive_history").fetchall() == [("failed",)]
         assert connection.execute("SELECT count(*) FROM cold_events").fetchone()[0] > 0
         files = {file.relative_to(disk).as_posix() for file in disk.rglob("*.parquet")}
         assert files == in_catalog(path)
@@ -183,9 +177,7 @@ def change_folders(folder, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    "fault, permissions", [("file.create:3", 0o555), ("file.verify:3", 0o000)]
-)
+@pytest.mark.parametrize("fault, permissions", [("file.create:3", 0o555), ("file.verify:3", 0o000)])
 def test_folder_becomes_unwritable(owned, mode, fault, permissions):
     """Permissions are taken away in the middle of a run: an error, and no row is lost."""
     path = owned / "test.db"
@@ -196,9 +188,7 @@ def test_folder_becomes_unwritable(owned, mode, fault, permissions):
     third = folder / "events" / "year=2023" / "month=11" / "day=16"
     with archiver(path, fault) as child:
         deadline = time.monotonic() + 20
-        while not third.exists() or (
-            fault == "file.verify:3" and not any(third.iterdir())
-        ):
+        while not third.exists() or (fault == "file.verify:3" and not any(third.iterdir())):
             assert time.monotonic() < deadline and child.poll() is None
             time.sleep(0.01)
         time.sleep(0.3)
@@ -212,7 +202,5 @@ def test_folder_becomes_unwritable(owned, mode, fault, permissions):
     with closing(connect(path)) as connection:
         assert_intact(connection, expected)
         assert connection.execute("SELECT count(*) FROM cold_events").fetchone()[0] > 0
-        assert connection.execute("SELECT status FROM archive_history").fetchall() == [
-            ("failed",)
-        ]
+        assert connection.execute("SELECT status FROM archive_history").fetchall() == [("failed",)]
     assert_completes(path, folder, expected)

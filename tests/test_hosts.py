@@ -48,9 +48,7 @@ def check_plain(path):
 
 def run_host(*command, **options):
     """Runs a host that prints its outcomes as JSON, and nothing else anywhere."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, **options
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 
@@ -104,9 +102,7 @@ def node_modules():
     folder = HOSTS / "node"
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("there is no node or no npm")
-    if not (
-        folder / "node_modules/better-sqlite3/build/Release/better_sqlite3.node"
-    ).exists():
+    if not (folder / "node_modules/better-sqlite3/build/Release/better_sqlite3.node").exists():
         command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -121,9 +117,7 @@ def test_node(node_modules, path):
 def run_shell(path, script, *options):
     """Runs a script as `sqlite3 file.db < script.sql` does."""
     command = [SHELL, *options, path]
-    return subprocess.run(
-        command, input=script, capture_output=True, text=True, timeout=60
-    )
+    return subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
 
 
 def shell_outcomes(done):
@@ -174,15 +168,10 @@ def test_a_migration_script(path):
 
 def test_a_failing_migration_script_changes_nothing(path):
     """An error ends the script with its text, and the transaction around it is rolled back."""
-    failing = MIGRATION.replace(
-        "archive_table('event', NULL", "archive_table('event', 7"
-    )
+    failing = MIGRATION.replace("archive_table('event', NULL", "archive_table('event', 7")
     done = run_shell(path, failing)
     assert done.returncode == 1
-    assert (
-        "archive_table: hot_days and the option before exclude each other"
-        in done.stderr
-    )
+    assert "archive_table: hot_days and the option before exclude each other" in done.stderr
     assert done.stdout == ""
     assert run_shell(path, "SELECT count(*) FROM sqlite_schema").stdout == "0\n"
 
@@ -220,17 +209,13 @@ def test_two_connections_of_one_process(path):
     """A connection that was open before sees an archived table once it has attached it."""
     first, second = connect(path), connect(path)
     first.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT)")
-    first.execute(
-        "INSERT INTO t VALUES (1, '2024-01-01'), (2, '2024-01-02'), (3, '2025-01-01')"
-    )
+    first.execute("INSERT INTO t VALUES (1, '2024-01-01'), (2, '2024-01-02'), (3, '2025-01-01')")
     archive(first, "t", None, {"before": "2024-01-02"})
     (attached,) = second.execute("SELECT archive_attach() ->> '$.tables'").fetchone()
     assert json.loads(attached) == ["t"]
     archive(second, "t", None, {"before": "2024-06-01"})
     for connection in (first, second):
-        ids = connection.execute(
-            "SELECT group_concat(id) FROM (SELECT id FROM all_t ORDER BY id)"
-        )
+        ids = connection.execute("SELECT group_concat(id) FROM (SELECT id FROM all_t ORDER BY id)")
         assert ids.fetchone() == ("1,2,3",)
         assert connection.execute("SELECT count(*) FROM cold_t").fetchone() == (2,)
     first.close()
@@ -302,9 +287,7 @@ def run_in_terminal(command):
     terminal, stderr = pty.openpty()
     ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     environment = {**os.environ, "TERM": "xterm"}
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, env=environment
-    )
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
     os.close(stderr)
     written = b""
     try:

@@ -265,17 +265,13 @@ def test_second_archiver_is_refused(path):
     with archiver(path, {"before": CUTOFF}, fault="publish.begin:2:sleep") as first:
         wait_for(first, "ready")
         with closing(connect(path)) as connection:
-            running = (
-                "SELECT EXISTS (SELECT 1 FROM archive_history WHERE status = 'running')"
-            )
+            running = "SELECT EXISTS (SELECT 1 FROM archive_history WHERE status = 'running')"
             while not connection.execute(running).fetchone()[0]:
                 assert first.poll() is None
                 time.sleep(0.01)
             with pytest.raises(sqlite3.OperationalError) as refused:
                 archive(connection, "tasks", None, {"before": CUTOFF})
-        assert str(refused.value).startswith(
-            "archive_table: another archive run is working"
-        )
+        assert str(refused.value).startswith("archive_table: another archive run is working")
         assert result(first)["rows"] == 2600
     assert_same(path, copy)
     with closing(connect(path)) as connection:

@@ -55,9 +55,7 @@ def plain(path):
 def shell(path, *arguments, **options):
     """Runs the sqlite3 shell without the extension; returns what it prints."""
     command = [SHELL, "-batch", "-bail", str(path), *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, **options
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
     assert done.returncode == 0 and done.stderr == ""
     return done.stdout
 
@@ -65,9 +63,7 @@ def shell(path, *arguments, **options):
 def all_rows(path, columns="*", table="all_notes"):
     """All rows, hot and cold, as a new connection with the extension sees them."""
     with closing(connect(path)) as connection:
-        return connection.execute(
-            f"SELECT {columns} FROM {table} ORDER BY id"
-        ).fetchall()
+        return connection.execute(f"SELECT {columns} FROM {table} ORDER BY id").fetchall()
 
 
 def test_schema_holds_only_ordinary_tables(path, archived):
@@ -100,10 +96,7 @@ def test_triggers_do_not_fire(path, archived):
 def test_writes_without_the_extension(path, archived):
     """A plain connection reads and writes the hot rows; all_t shows its changes and the cold rows."""
     with plain(path) as connection:
-        assert (
-            connection.execute("SELECT * FROM notes ORDER BY id").fetchall()
-            == archived[199:]
-        )
+        assert connection.execute("SELECT * FROM notes ORDER BY id").fetchall() == archived[199:]
         assert connection.execute("SELECT count(*) FROM scores").fetchone() == (2,)
         connection.execute("UPDATE notes SET body = 'new' WHERE id = 250")
         connection.execute("DELETE FROM notes WHERE id = 251")
@@ -132,9 +125,7 @@ def test_add_column(path, archived, default):
     clause = "" if default is None else f"DEFAULT {default}"
     with plain(path) as connection:
         connection.execute(f"ALTER TABLE notes ADD COLUMN extra {clause}")
-        value, kind = connection.execute(
-            "SELECT extra, typeof(extra) FROM notes"
-        ).fetchone()
+        value, kind = connection.execute("SELECT extra, typeof(extra) FROM notes").fetchone()
     assert all_rows(path) == [(*row, value) for row in archived]
     assert set(all_rows(path, "typeof(extra)")) == {(kind,)}
     with closing(connect(path)) as connection:
@@ -159,9 +150,7 @@ def test_rename_column(path, archived):
         connection.execute("ALTER TABLE notes RENAME COLUMN body TO content")
     assert all_rows(path) == archived
     with closing(connect(path)) as connection:
-        found = connection.execute(
-            "SELECT id FROM all_notes WHERE content = 'IT''S NOTE 3'"
-        )
+        found = connection.execute("SELECT id FROM all_notes WHERE content = 'IT''S NOTE 3'")
         assert found.fetchall() == [(3,)]
         archive(connection, "notes", None, {"before": "2024-01-13"})
     assert all_rows(path) == archived
@@ -218,10 +207,7 @@ def test_dump_restores(path, archived):
     shell(restored, input=shell(path, ".dump"))
     assert all_rows(restored) == archived
     with plain(restored) as connection:
-        assert (
-            connection.execute("SELECT * FROM notes ORDER BY id").fetchall()
-            == archived[199:]
-        )
+        assert connection.execute("SELECT * FROM notes ORDER BY id").fetchall() == archived[199:]
     with closing(connect(restored)) as connection:
         archive(connection, "notes", None, {"before": "2024-01-13"})
     assert all_rows(restored) == archived and all_rows(path) == archived
@@ -267,7 +253,5 @@ def test_careful_connections(path, archived, trusted, defensive):
         sql = """SELECT archive_table('notes', NULL, '{"before":"2024-01-13"}') ->> 'rows'"""
         assert connection.execute(sql).fetchall() == [(40,)]
         assert connection.execute(rows).fetchall() == archived
-        assert connection.execute("SELECT count(*) FROM cold_notes").fetchall() == [
-            (239,)
-        ]
+        assert connection.execute("SELECT count(*) FROM cold_notes").fetchall() == [(239,)]
         assert connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1) == defensive

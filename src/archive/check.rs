@@ -7,7 +7,6 @@ use crate::attach;
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::sql::{quote, unquote};
-use crate::stored::ROWID_COLUMN;
 use crate::table::Table;
 use crate::time::TimeFormat;
 use crate::value::Value;
@@ -96,10 +95,13 @@ fn missing(connection: &Connection, name: &str) -> Result<Error> {
 
 fn check_names(connection: &Connection, table: &Table) -> Result<()> {
     attach::check_names(connection, &table.name)?;
-    match table.column(ROWID_COLUMN) {
-        Some(_) => Err(Error::refused(format!(
-            "{} has a column {ROWID_COLUMN}, a name that cold files use; rename it first",
-            table.name
+    let reserved = |name: &str| name.to_ascii_lowercase().starts_with(catalog::PREFIX);
+    match table.columns.iter().find(|column| reserved(&column.name)) {
+        Some(column) => Err(Error::refused(format!(
+            "{} has a column {}; names that begin with {} are for the archive, rename it first",
+            table.name,
+            column.name,
+            catalog::PREFIX
         ))),
         None => Ok(()),
     }
@@ -165,7 +167,7 @@ pub fn time_format(
 }
 
 /// A foreign key that points at the table being archived.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     /// The table whose rows refer to it.
     pub child: String,

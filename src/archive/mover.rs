@@ -232,11 +232,7 @@ fn key_matches(hot: &HotTable<'_>, alias: &str) -> String {
 /// Reads a hot row by its key, and whether another table's row refers to it.
 fn select_hot(hot: &HotTable<'_>) -> String {
     let table = hot.table;
-    let others = hot
-        .references
-        .iter()
-        .filter(|other| other.child != table.name);
-    let referred = others.map(|other| {
+    let referred = hot.references.iter().map(|other| {
         format!(
             " OR EXISTS (SELECT 1 FROM {} p JOIN main.{} c ON {} WHERE {})",
             table.qualified(),

@@ -14,14 +14,13 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::rows::RowGroup;
 use crate::sql::{patiently, quote};
+use crate::stored::MAX_GROUP_ROWS;
 use crate::table::Table;
 use crate::time::TimeFormat;
 use crate::value::{OwnedKey, Value};
 
 /// Rows that one read transaction looks at.
 const CHUNK_ROWS: usize = 20_000;
-/// A row group is what a scan decodes at once.
-const GROUP_ROWS: usize = 64 * 1024;
 const GROUP_BYTES: usize = 16 << 20;
 /// A file is what is in memory at once, three times over: read, encoded and waiting between.
 const FILE_BYTES: usize = 32 << 20;
@@ -168,7 +167,7 @@ impl<'a> Plan<'a> {
         plan.create_table()?;
         plan.collect()?;
         let sql = format!(
-            "SELECT DISTINCT part FROM {} ORDER BY part DESC",
+            "SELECT DISTINCT _archive_part FROM {} ORDER BY _archive_part DESC",
             plan.temp_table()
         );
         let mut statement = connection.prepare(&sql)?;
@@ -184,7 +183,7 @@ impl<'a> Plan<'a> {
 
     fn keys(&self) -> Vec<String> {
         (1..=self.rule.table.key_expressions().len())
-            .map(|n| format!("k{n}"))
+            .map(|n| format!("_archive_k{n}"))
             .collect()
     }
 
@@ -198,7 +197,8 @@ impl<'a> Plan<'a> {
         let (name, keys) = (self.temp_table(), self.keys().join(", "));
         self.connection.execute_batch(&format!(
             "CREATE TABLE IF NOT EXISTS {name}
-                 (part, time, {keys}, PRIMARY KEY (part, time, {keys})) WITHOUT ROWID;
+                 (_archive_part, _archive_time, {keys},
+                  PRIMARY KEY (_archive_part, _archive_time, {keys})) WITHOUT ROWID;
              DELETE FROM {name};"
         ))?;
         Ok(())
@@ -348,12 +348,12 @@ impl<'a> Plan<'a> {
             .map(|(key, column)| format!("t.{column} = p.{key}"))
             .collect();
         let bound = match &self.after {
-            Some(after) => format!("AND (p.time, {list}) > ({})", marks(after.len())),
+            Some(after) => format!("AND (p._archive_time, {list}) > ({})", marks(after.len())),
             None => String::new(),
         };
         let mut statement = self.connection.prepare(&format!(
-            "SELECT {}, {}, t.{}, p.time, {list} FROM {} p CROSS JOIN {} t ON {}
-             WHERE p.part = ? {bound} ORDER BY p.time, {list}",
+            "SELECT {}, {}, t.{}, p._archive_time, {list} FROM {} p CROSS JOIN {} t ON {}
+             WHERE p._archive_part = ? {bound} ORDER BY p._archive_time, {list}",
             self.reader.select_list(),
             self.rule.condition(),
             quote(&table.columns[self.rule.time_column].name),
@@ -385,7 +385,7 @@ impl<'a> Plan<'a> {
                 file.time_min = file.time_min.min(instant);
                 file.time_max = file.time_max.max(instant);
             }
-            if group.rows >= GROUP_ROWS || group.bytes >= GROUP_BYTES {
+            if group.rows >= MAX_GROUP_ROWS || group.bytes >= GROUP_BYTES {
                 let position = (planned_time..=planned_time + keys.len()).map(|c| row.get(c));
                 return Ok((group, Some(position.collect::<Result<_, _>>()?)));
             }

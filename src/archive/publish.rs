@@ -22,6 +22,8 @@ use crate::table::Key;
 /// writes and while somebody does. A writer that comes meanwhile waits about as long.
 const QUIET_BUDGET: Duration = Duration::from_millis(20);
 const BUSY_BUDGET: Duration = Duration::from_millis(10);
+/// The most files that are open at a time, and that share a transaction.
+const OPEN_FILES: usize = 16;
 /// While nobody else writes, the pause after a transaction is this fraction of its length.
 const QUIET_PAUSE: u32 = 8;
 
@@ -68,10 +70,16 @@ impl Publisher<'_> {
     /// Publishes what is left of `files`, of this run or of one that was cut off. `total` grows with
     /// each transaction, so that it is right also if a later one fails.
     pub fn publish(&self, files: Vec<Publishing>, total: &mut Published) -> Result<()> {
-        let open =
-            |publishing| Pending::open(publishing, self.archive, self.hot.table, self.hot.reader);
-        let mut pending: VecDeque<Pending> = files.into_iter().map(open).collect::<Result<_>>()?;
-        while let Some(first) = pending.front_mut() {
+        let HotTable { table, reader, .. } = self.hot;
+        let mut files = files.into_iter();
+        let mut pending = VecDeque::new();
+        loop {
+            for publishing in files.by_ref().take(OPEN_FILES - pending.len()) {
+                pending.push_back(Pending::open(publishing, self.archive, table, reader)?);
+            }
+            let Some(first) = pending.front_mut() else {
+                return Ok(());
+            };
             if first.is_done() {
                 pending.pop_front();
                 fault::point("publish.done")?;
@@ -92,7 +100,6 @@ impl Publisher<'_> {
                 file.at = step.at;
             }
         }
-        Ok(())
     }
 
     /// Whether the rows can be deleted by their keys alone: they have rowids, and nobody has
@@ -181,7 +188,8 @@ impl Publisher<'_> {
             }
         }
         fault::point("publish.catalog")?;
-        files::set_published(self.hot.connection, file, at.row_in_file())?;
+        let before = pending.at.row_in_file();
+        files::set_published(self.hot.connection, file, before, at.row_in_file())?;
         Ok(Step {
             file,
             at,

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::settings;
 use crate::sql::{self, MoveMode, write_transaction};
-use crate::storage::{Archive, folder_name};
+use crate::storage::{self, Archive, folder_name};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table, columns_to_json};
 use crate::time::{TimeFormat, format_instant};
@@ -77,6 +77,9 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
 
 /// Foreign keys that no row which goes is referred to by, at the time of the check.
 struct Checked {
+    /// All that point at the table.
+    all: Vec<Reference>,
+    /// Those that count: none if the caller says so.
     references: Vec<Reference>,
     /// `sql::data_version` before the check.
     at: i64,
@@ -85,12 +88,17 @@ struct Checked {
 impl Checked {
     fn new(connection: &Connection, rule: &Rule<'_>) -> Result<Self> {
         let at = sql::data_version(connection)?;
+        let all = check::references(connection, rule.table)?;
         let references = match rule.options.ignore_foreign_keys {
             true => Vec::new(),
-            false => check::references(connection, rule.table)?,
+            false => all.clone(),
         };
         rule.check_references(connection, &references)?;
-        Ok(Self { references, at })
+        Ok(Self {
+            all,
+            references,
+            at,
+        })
     }
 }
 
@@ -117,7 +125,7 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
 fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Outcome> {
     settings::check_writable(connection)?;
     // Both fail before anything is written if the folder has no place or cannot be made.
-    Archive::new(settings::archive_root(connection)?, String::new()).prepare()?;
+    storage::prepare(&settings::archive_root(connection)?)?;
     let own_transactions = connection.is_autocommit();
     let mut trace = None;
     if own_transactions {
@@ -165,12 +173,21 @@ fn run_traced(
     }
     let table = rule.table;
     let folder = folder_name(&table.name);
-    let (id, schema, run) = write_transaction(connection, || {
+    let (id, schema, run, schema_version) = write_transaction(connection, || {
+        // From here on the schema is known: until now it could change after it was read.
+        let found = Table::find(connection, &table.name)?;
+        if found.as_ref() != Some(table) || checked.all != check::references(connection, table)? {
+            return Err(Error::refused(format!(
+                "another connection has just changed the schema of {}; call it again",
+                table.name
+            )));
+        }
         let time_column = &table.columns[rule.time_column].name;
         let id = tables::save(connection, &table.name, &folder, time_column, rule.format)?;
         let schema = tables::save_schema(connection, id, &stored_columns(table))?;
         let cutoff = format_instant(rule.options.cutoff);
-        Ok((id, schema, runs::begin(connection, id, &cutoff)?))
+        let run = runs::begin(connection, id, &cutoff)?;
+        Ok((id, schema, run, sql::schema_version(connection)?))
     })?;
     *trace = Some(Trace {
         archive: archive.clone(),
@@ -187,6 +204,7 @@ fn run_traced(
         folder: &folder,
         ids: (id, schema),
         run: &run,
+        schema_version,
         own_transactions: own,
     }
     .move_rows(&mut outcome);
@@ -228,6 +246,8 @@ struct Started<'a> {
     /// Of the table and of its columns, in the catalog.
     ids: (i64, i64),
     run: &'a Run,
+    /// `sql::schema_version` when the table was looked at.
+    schema_version: i64,
     own_transactions: bool,
 }
 
@@ -245,7 +265,7 @@ impl Started<'_> {
             },
             archive: self.archive,
             checked_at: self.checked.at,
-            schema_version: sql::schema_version(connection)?,
+            schema_version: self.schema_version,
             batch_size: rule.options.batch_size,
             pause: Duration::from_millis(rule.options.pause_ms),
             own_transactions: self.own_transactions,

@@ -6,7 +6,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row, Statement};
 
 use crate::cold::range::{Kinds, Range};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A cold file that is in the catalog.
 #[derive(Debug, Clone)]
@@ -43,6 +43,11 @@ const SELECT: &str =
     "SELECT id, path, rows, published, bytes, checksum, schema_id FROM main._archive_file";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
+    // The CHECKs of the table can be switched off.
+    let (id, rows, published): (i64, usize, usize) = (row.get(0)?, row.get(2)?, row.get(3)?);
+    if published > rows || !(0..1 << 31).contains(&id) {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(3, row.get(3)?));
+    }
     Ok(FileEntry {
         id: row.get(0)?,
         path: row.get(1)?,
@@ -164,11 +169,25 @@ pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
     Ok(file)
 }
 
-/// Raises the number of cold rows of a file.
-pub fn set_published(connection: &Connection, file: i64, published: usize) -> Result<()> {
-    let sql = "UPDATE main._archive_file SET published = ?2 WHERE id = ?1";
-    connection.execute(sql, (file, published))?;
-    Ok(())
+/// Raises the number of cold rows of a file from `before` to `after`, or fails if it is not `before`:
+/// then another run has been at work, which the lock ought to have kept out.
+pub fn set_published(
+    connection: &Connection,
+    file: i64,
+    before: usize,
+    after: usize,
+) -> Result<()> {
+    let sql = "UPDATE main._archive_file SET published = ?3 WHERE id = ?1 AND published = ?2";
+    let changed = connection.execute(sql, (file, before, after))?;
+    // An authorizer of the application may have ignored the change without an error.
+    let sql = "SELECT published FROM main._archive_file WHERE id = ?1";
+    let found: usize = connection.query_row(sql, [file], |row| row.get(0))?;
+    match changed == 1 && found == after {
+        true => Ok(()),
+        false => Err(Error::refused(
+            "another archive run, or an authorizer, is in the way; nothing more was moved",
+        )),
+    }
 }
 
 /// The statement that marks a row of a file as not counting; its parameters are the file and the

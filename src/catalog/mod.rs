@@ -23,14 +23,18 @@ pub const PREFIX: &str = "_archive_";
 
 /// The catalog's version, or `None` if the database has no catalog.
 pub fn version(connection: &Connection) -> Result<Option<usize>> {
-    let exists: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = '_archive_meta')",
-        [],
-        |row| row.get(0),
-    )?;
-    match exists {
-        true => Ok(Some(meta(connection, "schema_version")?)),
-        false => Ok(None),
+    let sql = "SELECT count(*), sum(type <> 'table' OR sql LIKE 'CREATE VIRTUAL%')
+               FROM main.sqlite_schema
+               WHERE name LIKE '\\_archive\\_%' ESCAPE '\\' AND type IN ('table', 'view')";
+    let (present, odd): (i64, Option<i64>) =
+        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    match (present, odd) {
+        (0, _) => Ok(None),
+        (_, Some(0)) => Ok(Some(meta(connection, "schema_version")?)),
+        // A view could run what its author likes.
+        _ => Err(Error::refused(
+            "the archive catalog is damaged: a name that begins with _archive_ is not a table",
+        )),
     }
 }
 
@@ -59,7 +63,7 @@ pub fn ensure(connection: &Connection) -> Result<()> {
         }
         if from == 0 {
             let sql = "INSERT INTO main._archive_meta VALUES ('database_id', ?1)";
-            connection.execute(sql, [storage::file_identity(connection.path())])?;
+            connection.execute(sql, [database_id(connection)])?;
         }
         connection.execute(
             "INSERT OR REPLACE INTO main._archive_meta VALUES ('schema_version', ?1)",
@@ -67,6 +71,17 @@ pub fn ensure(connection: &Connection) -> Result<()> {
         )?;
         Ok(())
     })
+}
+
+/// Tells the database from others. It is made of what a rollback does not change, so that files of a
+/// transaction that was rolled back are recognised later.
+fn database_id(connection: &Connection) -> String {
+    let created = connection
+        .path()
+        .and_then(|path| std::fs::metadata(path).ok()?.created().ok());
+    let created = created.map(|time| format!("{time:?}")).unwrap_or_default();
+    let hash = xxhash_rust::xxh3::xxh3_64(created.as_bytes());
+    format!("{}{hash:016x}", storage::file_identity(connection.path()))
 }
 
 /// A TEMP table of the same name must not get in the way. REFERENCES takes no schema.

@@ -12,10 +12,11 @@ use parquet::file::statistics::Statistics;
 use rusqlite::types::Value as Owned;
 
 use super::decode::DecodedColumn;
+use super::footer;
 use super::range::{Kinds, Range};
 use crate::error::{Error, Result};
 use crate::storage::Archive;
-use crate::stored::{Description, METADATA_KEY, Storage, StoredColumn};
+use crate::stored::{Description, MAX_GROUP_ROWS, METADATA_KEY, Storage, StoredColumn};
 use crate::time::canonical::{MAX_LENGTH, Shape};
 
 /// A cold file, its footer read and understood.
@@ -29,15 +30,16 @@ pub struct ColdFile {
 impl ColdFile {
     /// Opens the file at `relative`, which must have `bytes` bytes and `rows` rows.
     pub fn open(archive: &Archive, relative: &str, bytes: u64, rows: usize) -> Result<Self> {
-        let (file, path) = archive.open(relative)?;
+        let (mut file, path) = archive.open(relative)?;
         let found = file.metadata().map_err(Error::io(&path))?.len();
         if found != bytes {
             let reason = format!("it has {found} bytes, the catalog says {bytes}");
             return Err(Error::damaged(&path)(reason));
         }
+        footer::check(&mut file, bytes).map_err(Error::damaged(&path))?;
         // The Arrow types follow from the Parquet types; the description says the rest.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let footer = ArrowReaderMetadata::load(&file, options).map_err(Error::damaged(&path))?;
+        let footer = ArrowReaderMetadata::load(&file, options).map_err(Error::reading(&path))?;
         let description = describe(&footer).map_err(Error::damaged(&path))?;
         let opened = Self {
             file,
@@ -45,6 +47,16 @@ impl ColdFile {
             footer,
             description,
         };
+        let groups = opened.footer.metadata().row_groups();
+        let most = i64::try_from(MAX_GROUP_ROWS).unwrap_or(i64::MAX);
+        if groups
+            .iter()
+            .any(|group| !(1..=most).contains(&group.num_rows()))
+        {
+            return Err(Error::damaged(&opened.path)(
+                "a row group has an impossible size",
+            ));
+        }
         let found: usize = (0..opened.row_groups())
             .map(|group| opened.rows(group))
             .sum();
@@ -124,7 +136,7 @@ impl ColdFile {
                 .with_projection(mask)
                 .with_batch_size(rows)
                 .build()
-                .map_err(|error| damaged(error.to_string()))?;
+                .map_err(Error::reading(&self.path))?;
         let batch = reader
             .next()
             .ok_or_else(|| damaged("a row group is empty".to_owned()))?

@@ -29,6 +29,8 @@ use crate::value::Value;
 pub struct Scan {
     connection: Rc<Connection>,
     shape: Rc<Shape>,
+    /// The columns that files were written with.
+    schemas: BTreeMap<i64, Vec<Column>>,
     /// Where the columns are in files of each schema.
     positions: HashMap<i64, Vec<Option<usize>>>,
     tests: Vec<ColumnTest>,
@@ -71,6 +73,7 @@ impl Scan {
             _snapshot: ReadPin::new(&connection)?,
             connection,
             shape,
+            schemas: BTreeMap::new(),
             positions: HashMap::new(),
             tests: Vec::new(),
             files: Vec::new(),
@@ -82,13 +85,7 @@ impl Scan {
     }
 
     /// The tests of a plan, each with what the catalog knows of its column.
-    fn tests(
-        &self,
-        plan: &Plan,
-        arguments: &[Value<'_>],
-        table: i64,
-        schemas: &BTreeMap<i64, Vec<Column>>,
-    ) -> Result<Vec<ColumnTest>> {
+    fn tests(&self, plan: &Plan, arguments: &[Value<'_>], table: i64) -> Result<Vec<ColumnTest>> {
         let encoding = sql::encoding(&self.connection)?;
         let mut tests = Vec::new();
         for (term, value) in plan.terms.iter().zip(arguments) {
@@ -101,7 +98,7 @@ impl Scan {
                 continue;
             };
             let mut ranges = HashMap::new();
-            for (schema, stored) in schemas {
+            for (schema, stored) in &self.schemas {
                 let position = self
                     .positions
                     .get(schema)
@@ -130,6 +127,16 @@ impl Scan {
             return Ok(false);
         };
         let file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
+        let schema = self
+            .schemas
+            .get(&entry.schema)
+            .map_or(&[][..], Vec::as_slice);
+        let stored = file.columns().iter().map(|column| &column.name);
+        if !stored.eq(schema.iter().map(|column| &column.name)) {
+            return Err(Error::damaged(file.path())(
+                "its columns are not those that the catalog says it has",
+            ));
+        }
         self.current = Some(OpenFile {
             stored: self
                 .positions
@@ -172,11 +179,11 @@ impl Cursor for Scan {
         let Some(table) = tables::find(&self.connection, &self.shape.name)? else {
             return Ok(());
         };
-        let schemas = tables::schemas(&self.connection, table.id)?;
+        self.schemas = tables::schemas(&self.connection, table.id)?;
         let positions =
             |(id, stored): (&i64, &Vec<Column>)| Ok((*id, self.shape.positions(stored)?));
-        self.positions = schemas.iter().map(positions).collect::<Result<_>>()?;
-        self.tests = self.tests(&Plan::decode(plan)?, arguments, table.id, &schemas)?;
+        self.positions = self.schemas.iter().map(positions).collect::<Result<_>>()?;
+        self.tests = self.tests(&Plan::decode(plan)?, arguments, table.id)?;
         self.files = files::readable(&self.connection, table.id)?;
         self.files
             .retain(|file| self.tests.iter().all(|test| test.may_match_file(file.id)));

@@ -71,7 +71,7 @@ impl Table for ColdTable {
             columns.push(ColdColumn {
                 source: Source::Column(index),
                 affinity: column.affinity(),
-                default: column.default_value(&connection),
+                default: column.default_value(&connection)?,
                 unique: hot.as_ref().is_some_and(unique),
             });
         }

@@ -1,0 +1,190 @@
+"""A database from a stranger, and callers that do odd things: nothing runs, hangs or lies."""
+
+import os
+import sqlite3
+import subprocess
+import time
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from conftest import FAULTS_LIBRARY, LIBRARY, archive, connect
+
+
+def fill(db, columns="v", rows=20):
+    """A table of which all rows are old."""
+    db.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT, {columns})")
+    for i in range(rows):
+        db.execute("INSERT INTO t (ts) VALUES (?)", [f"2020-01-{i % 9 + 1:02}"])
+
+
+def load_in_shell(path, *commands):
+    """What the sqlite3 shell prints when it loads the extension into a database."""
+    load = f".load {LIBRARY.with_suffix('')}"
+    command = ["sqlite3", str(path), load, *commands]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+
+
+def test_a_default_is_not_run(db, path, tmp_path):
+    """Loading the extension runs no SQL of the schema: a DEFAULT only counts if it is a literal."""
+    fill(db)
+    archive(db, "t", 7)
+    db.close()
+    plain = sqlite3.connect(path)
+    default = f"writefile('{tmp_path}/pwned', 'owned')"
+    plain.execute("DROP TABLE t")
+    plain.execute(
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT, v, w DEFAULT ({default}))"
+    )
+    plain.commit()
+    plain.close()
+    result = load_in_shell(path, "SELECT count(*), count(w) FROM all_t")
+    assert result.stdout == "20|0\n" and not (tmp_path / "pwned").exists()
+
+
+def test_literal_defaults_show_in_old_rows(db):
+    """Rows from before ADD COLUMN show its default as SQLite would: with the column's affinity."""
+    fill(db)
+    db.execute("CREATE TABLE plain AS SELECT * FROM t")
+    archive(db, "t", 7)
+    added = ["a TEXT DEFAULT 5", "b INT DEFAULT '7'", "c REAL DEFAULT 3", "d DEFAULT x'00ff'"]
+    added += ["e TEXT DEFAULT 'it''s'", "f DEFAULT -1.5", "g DEFAULT NULL", "h INT DEFAULT 'x'"]
+    for column in added:
+        db.execute(f"ALTER TABLE t ADD COLUMN {column}")
+        db.execute(f"ALTER TABLE plain ADD COLUMN {column}")
+    db.execute("SELECT archive_attach()")
+    shown = (
+        "SELECT DISTINCT quote(a), quote(b), quote(c), quote(d), quote(e), quote(f), g, quote(h)"
+    )
+    assert (
+        db.execute(f"{shown} FROM all_t").fetchall() == db.execute(f"{shown} FROM plain").fetchall()
+    )
+
+
+def test_a_catalog_of_views_is_refused(db, path):
+    """A catalog name that is a view could run for ever: it is not read."""
+    db.execute(
+        "CREATE VIEW _archive_meta AS WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r)"
+        " SELECT 'x' || n AS key, n AS value FROM r"
+    )
+    assert load_in_shell(path, "SELECT 1").stdout == "1\n"
+    with pytest.raises(sqlite3.OperationalError, match="catalog is damaged"):
+        db.execute("SELECT archive_attach()")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["DROP COLUMN v", "ADD COLUMN w"],
+        ["DROP COLUMN v", "ADD COLUMN v INT DEFAULT 0"],
+        ["RENAME COLUMN u TO x", "RENAME COLUMN v TO u", "RENAME COLUMN x TO v"],
+    ],
+)
+def test_a_column_never_shows_the_values_of_another(db, path, changes):
+    """P3: where it is not certain which column is which, queries over cold rows fail and say so."""
+    fill(db, "u, v")
+    db.execute("UPDATE t SET u = 'u', v = 'v'")
+    archive(db, "t", 7)
+    db.close()
+    plain = sqlite3.connect(path)
+    for change in changes:
+        plain.execute(f"ALTER TABLE t {change}")
+    plain.close()
+    again = connect(path)
+    with pytest.raises(sqlite3.DatabaseError, match="not certain which is which"):
+        again.execute("SELECT * FROM all_t").fetchall()
+
+
+def test_where_sees_only_the_table(db):
+    """The option where means the same when rows are chosen and when they are read."""
+    db.execute("CREATE TABLE t (time TEXT, k1, part, p, v DEFAULT 'part')")
+    db.executemany("INSERT INTO t (time, k1) VALUES (?, 1)", [("2020-01-01",), ("1990-01-01",)])
+    options = {"where": "time > '2000' AND k1 = 1 AND part IS NULL AND v = \"part\""}
+    with pytest.raises(sqlite3.OperationalError):
+        db.execute('SELECT v = "no such column" AND no_such_column FROM t')
+    assert archive(db, "t", 7, options)["rows"] == 0
+    options = {"where": "time > '2000' AND k1 = 1 AND part IS NULL"}
+    assert archive(db, "t", 7, options)["rows"] == 1
+
+
+def test_a_lock_that_is_no_file_is_refused(db, path):
+    """A FIFO in place of the lock file does not hang the call."""
+    fill(db)
+    archive(db, "t", 7)
+    (lock,) = (path.parent / "archive/parquet").glob(".*.lock")
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(sqlite3.OperationalError, match="not a regular file"):
+        archive(db, "t", 7)
+
+
+def test_an_archive_folder_that_is_a_link_out_is_refused(db, path, tmp_path):
+    """A database that comes with a link for its archive folder does not make us write elsewhere."""
+    fill(db)
+    elsewhere = tmp_path.parent / (tmp_path.name + "-elsewhere")
+    elsewhere.mkdir()
+    (path.parent / "archive").mkdir()
+    (path.parent / "archive/parquet").symlink_to(elsewhere)
+    with pytest.raises(sqlite3.OperationalError, match="leads away"):
+        archive(db, "t", 7)
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_statement_in_the_way_is_told_at_once(db):
+    """INSERT ... SELECT archive_table(...) cannot commit; it says so without waiting for itself."""
+    fill(db)
+    db.execute("CREATE TABLE log (result)")
+    start = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="statements in progress"):
+        db.execute("INSERT INTO log SELECT archive_table('t', 7)")
+    assert time.monotonic() - start < 5
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (20,)
+
+
+def test_what_moved_before_an_error_is_seen(path, monkeypatch):
+    """If a first run fails half-way, its connection sees the rows that had moved."""
+    db = connect(path, FAULTS_LIBRARY)
+    fill(db)
+    monkeypatch.setenv("SQLITE_COLD_FAULT", "publish.commit:3:error")
+    with pytest.raises(sqlite3.OperationalError, match="fault at publish.commit"):
+        archive(db, "t", 7, {"batch_size": 2})
+    hot, cold = (db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("t", "cold_t"))
+    assert hot < 20 and hot + cold == 20
+    assert db.execute("SELECT count(*) FROM all_t").fetchone() == (20,)
+    db.close()
+
+
+def replace_cold_file(db, path, table):
+    """Puts a crafted table in the place of a cold file, catalog row and all."""
+    ((name,),) = db.execute("SELECT path FROM archive_files('t') LIMIT 1").fetchall()
+    file = path.parent / "archive/parquet" / name
+    metadata = pyarrow.parquet.read_metadata(file).metadata
+    table = table.replace_schema_metadata({b"sqlite_cold": metadata[b"sqlite_cold"]})
+    pyarrow.parquet.write_table(table, file, row_group_size=table.num_rows)
+    db.execute(
+        "UPDATE _archive_file SET rows = ?1, published = ?1, bytes = ?2 WHERE path = ?3",
+        [table.num_rows, file.stat().st_size, name],
+    )
+
+
+def test_a_giant_row_group_is_refused(db, path):
+    """A cold file cannot ask for memory without bound by what its footer says."""
+    fill(db)
+    archive(db, "t", 7)
+    types = {"id": pyarrow.int64(), "ts": pyarrow.string(), "v": pyarrow.string()}
+    columns = {name: pyarrow.nulls(200_000, type) for name, type in types.items()}
+    replace_cold_file(db, path, pyarrow.table(columns))
+    with pytest.raises(sqlite3.DatabaseError, match="impossible size"):
+        db.execute("SELECT count(*) FROM cold_t").fetchone()
+
+
+def test_a_deeply_nested_schema_is_refused(db, path):
+    """A cold file cannot overflow the stack of the host by the depth of its schema."""
+    fill(db)
+    archive(db, "t", 7)
+    nested = pyarrow.int64()
+    for _ in range(50):
+        nested = pyarrow.struct([("x", nested)])
+    replace_cold_file(db, path, pyarrow.table({"id": pyarrow.nulls(1, nested)}))
+    with pytest.raises(sqlite3.DatabaseError, match="nested too deeply"):
+        db.execute("SELECT count(*) FROM cold_t").fetchone()

@@ -1,0 +1,293 @@
+"""What others do while a run is on its way, or between a dead run and the next: nothing is lost."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+from conftest import FAULTS_LIBRARY, archive, connect
+
+CUTOFF = "2024-01-01"
+
+# Archives the table `t` in a process of its own, which a fault point may stop for a second or kill.
+CHILD = """
+import sqlite3, sys
+path, library, options = sys.argv[1:]
+connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+connection.enable_load_extension(True)
+connection.load_extension(library)
+print(connection.execute("SELECT archive_table('t', NULL, ?)", [options]).fetchone()[0])
+"""
+
+
+def command(path, **options):
+    """The command that archives the table."""
+    library = str(FAULTS_LIBRARY.with_suffix(""))
+    return [
+        *(sys.executable, "-c", CHILD, str(path), library),
+        json.dumps({"before": CUTOFF, **options}),
+    ]
+
+
+def is_running(path):
+    """Whether the catalog knows of a run that goes on."""
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        try:
+            sql = "SELECT EXISTS (SELECT 1 FROM _archive_run WHERE status = 'running')"
+            return connection.execute(sql).fetchone() == (1,)
+        except sqlite3.OperationalError:
+            return False
+
+
+@contextlib.contextmanager
+def stopped_at(path, fault, **options):
+    """A run that waits a second at a fault point, which it has reached when the body begins. At the
+    end `run.result` is its JSON or its error."""
+    run = subprocess.Popen(
+        command(path, **options),
+        env={**os.environ, "SQLITE_COLD_FAULT": f"{fault}:sleep"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not is_running(path):
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.01)
+        # From here it is milliseconds to the fault point.
+        time.sleep(0.3)
+        assert run.poll() is None
+        yield run
+        output, errors = run.communicate(timeout=30)
+        run.result = json.loads(output) if output else errors.splitlines()[-1]
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def killed_at(path, fault, *tracer, **options):
+    """A run that dies of `kill -9` at a fault point, perhaps under a tracer."""
+    environment = {**os.environ, "SQLITE_COLD_FAULT": f"{fault}:kill"}
+    run = subprocess.run(
+        [*tracer, *command(path, **options)],
+        env=environment,
+        capture_output=True,
+        timeout=30,
+    )
+    assert run.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), run.stderr
+
+
+@pytest.fixture
+def other(path):
+    """An application without the extension: 300 rows of three old days, and three new rows."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)")
+    days = [f"2020-01-0{n // 100 + 1}" for n in range(300)] + ["2999-01-01"] * 3
+    connection.executemany("INSERT INTO t (ts, v) VALUES (?, 'value')", [[day] for day in days])
+    yield connection
+    connection.close()
+
+
+def rows(path, sql="SELECT id, ts FROM all_t ORDER BY id"):
+    """What a new connection finds."""
+    with closing(connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_file_that_was_not_kept_is_not_published(path, other):
+    """P2: a file whose bytes are not those that were written is found before a row is deleted."""
+    with stopped_at(path, "file.verify:1") as run:
+        (file,) = path.parent.rglob("*day=01/*.parquet")
+        bad = bytearray(file.read_bytes())
+        bad[40] ^= 1
+        file.write_bytes(bad)
+    assert "its bytes are not those that were written" in run.result
+    assert other.execute("SELECT count(*) FROM t").fetchone() == (303,)
+    assert other.execute("SELECT count(*) FROM _archive_file").fetchone() == (0,)
+
+
+def test_a_column_added_during_a_run_keeps_its_values(path, other):
+    """P2: a schema change during the run ends it; no value of the new column is lost."""
+    with stopped_at(path, "publish.begin:2", batch_size=50) as run:
+        other.execute("ALTER TABLE t ADD COLUMN extra")
+        other.execute("UPDATE t SET extra = 'precious'")
+        (changed,) = other.execute("SELECT count(*) FROM t").fetchone()
+    assert "changed the schema during the run" in run.result
+    assert 0 < changed < 303
+    assert rows(path, "SELECT count(*), count(extra) FROM all_t") == [(303, changed)]
+
+
+def test_a_column_added_after_a_killed_run_keeps_its_values(path, other):
+    """P2: a run that resumes a file of before an ALTER TABLE leaves its other rows hot."""
+    killed_at(path, "publish.begin:2", batch_size=50)
+    other.execute("ALTER TABLE t ADD COLUMN extra")
+    (changed,) = other.execute("SELECT count(*) FROM t").fetchone()
+    other.execute("UPDATE t SET extra = 'precious'")
+    with closing(connect(path)) as connection:
+        archive(connection, "t", None, {"before": CUTOFF})
+    assert changed == 253
+    assert rows(path, "SELECT count(*), count(extra) FROM all_t") == [(303, changed)]
+
+
+@pytest.mark.parametrize("fault", ["plan.chunk:1", "file.verify:1"])
+def test_a_row_that_is_referred_to_during_a_run_stays(path, other, fault):
+    """A foreign key that comes to refer to an old row during the run keeps that row hot."""
+    other.execute("CREATE TABLE child (t_id REFERENCES t)")
+    other.execute("PRAGMA foreign_keys = ON")
+    with stopped_at(path, fault) as run:
+        other.execute("INSERT INTO child VALUES (120)")
+    assert (run.result["rows"], run.result["kept_rows"]) == (299, 1)
+    assert other.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert len(rows(path)) == len(set(rows(path))) == 303
+
+
+@pytest.mark.parametrize("fault", ["plan.chunk:1", "file.verify:1"])
+def test_an_id_is_not_reused_if_the_newest_rows_go_during_a_run(path, other, fault):
+    """Ids are not reused: the row that is the newest when rows are deleted stays hot."""
+    with stopped_at(path, fault):
+        other.execute("DELETE FROM t WHERE ts = '2999-01-01'")
+    assert other.execute("SELECT id FROM t").fetchall() == [(300,)]
+    other.execute("INSERT INTO t (ts) VALUES ('2999-01-01')")
+    assert [row[0] for row in rows(path)] == [*range(1, 302)]
+
+
+def test_rows_that_change_after_the_plan_stay(path, other):
+    """Rows that no longer qualify, or belong to another day, when they are read stay hot."""
+    with stopped_at(path, "plan.chunk:1", where="v = 'value'") as run:
+        other.execute("UPDATE t SET v = 'pending' WHERE id = 7")
+        other.execute("UPDATE t SET ts = '2999-01-01' WHERE id = 8")
+        other.execute("UPDATE t SET ts = '2020-01-02' WHERE id = 9")
+    assert run.result["rows"] == 297
+    assert other.execute("SELECT id FROM t WHERE id < 301").fetchall() == [(7,), (8,), (9,)]
+    assert len(rows(path)) == 303
+
+
+def test_one_query_over_cold_rows_alone_sees_one_state(path, other):
+    """P1: a statement that names only cold_t has one snapshot from its first row to its last."""
+    with closing(connect(path)) as connection, closing(connect(path)) as reader:
+        archive(connection, "t", None, {"before": "2020-01-02"})
+        reader.execute("SELECT archive_attach()").fetchone()
+        cursor = reader.execute(
+            "SELECT (SELECT count(*) FROM cold_t b WHERE b.id > -a.id) FROM cold_t a"
+        )
+        counts = {cursor.fetchone()}
+        assert archive(connection, "t", None, {"before": CUTOFF})["rows"] == 200
+        counts.update(cursor)
+        assert counts == {(100,)}
+        assert reader.execute("SELECT count(*) FROM cold_t").fetchone() == (300,)
+
+
+def test_leftovers_of_other_runs_wait_for_the_retention_period(path, other):
+    """A file that the catalog does not explain is not touched by a run that cleans up after a dead
+    one: a backup may still refer to it."""
+    killed_at(path, "publish.begin:2", batch_size=50)
+    (file,) = path.parent.rglob("*day=01/*.parquet")
+    owner, run, number = file.name.split("-")
+    unexplained = file.with_name("-".join([owner, run[::-1], number]))
+    shutil.copy(file, unexplained)
+    with closing(connect(path)) as connection:
+        assert archive(connection, "t", None, {"before": CUTOFF})["rows"] == 250
+        assert unexplained.exists()
+        # Not even what failed itself cleans up more than its own.
+        connection.execute("INSERT INTO t VALUES (1000, '2020-01-03', 1)")
+    assert len(rows(path)) == 304
+
+
+def can_trace(tmp_path):
+    """Whether there is strace, and it may trace."""
+    test = ["strace", "-f", "-o", str(tmp_path / "test.trace"), "true"]
+    return shutil.which("strace") and subprocess.run(test, capture_output=True).returncode == 0
+
+
+def test_files_and_folders_are_durable_before_they_are_published(path, other, tmp_path):
+    """P2: before the first publishing transaction the file and each folder above it were fsynced."""
+    if not can_trace(tmp_path):
+        pytest.skip("strace is not there, or may not trace")
+    other.execute("DELETE FROM t WHERE ts <> '2020-01-01'")
+    log = tmp_path / "trace"
+    killed_at(path, "publish.begin:1", *("strace", "-f", "-y", "-e", "trace=fsync", "-o", log))
+    (file,) = path.parent.rglob("*.parquet")
+    traced = log.read_text()
+    root = path.parent / "archive" / "parquet"
+    for place in (file, *file.parents):
+        assert f"<{place}>)" in traced, place
+        if place == root:
+            break
+
+
+def test_a_catalog_path_with_dots_is_refused_wherever_it_leads(path, other):
+    """A catalog path has no `..` even if it ends up inside the archive folder again."""
+    with closing(connect(path)) as connection:
+        archive(connection, "t", None, {"before": CUTOFF})
+        connection.execute("UPDATE _archive_file SET path = '../parquet/' || path")
+        with pytest.raises(sqlite3.DatabaseError, match="outside the archive folder"):
+            connection.execute("SELECT * FROM cold_t").fetchall()
+
+
+def test_a_row_that_changes_in_a_later_row_group_stays(path, other):
+    """P1: in a file of several row groups the copy that does not count is the changed row's."""
+    other.execute("DELETE FROM t")
+    sql = "INSERT INTO t (ts, v) VALUES (?, zeroblob(1 << 20))"
+    other.executemany(sql, [["2020-01-01"]] * 30 + [["2999-01-01"]])
+    with stopped_at(path, "file.verify:1") as run:
+        other.execute("UPDATE t SET v = 'changed' WHERE id = 20")
+    assert (run.result["rows"], run.result["files"]) == (29, 1)
+    expected = [(id, 7 if id == 20 else 1 << 20) for id in range(1, 32)]
+    assert rows(path, "SELECT id, length(v) FROM all_t ORDER BY id") == expected
+
+
+def test_text_of_a_utf16_database_is_found_in_its_own_order(path):
+    """P3: where the encoding makes SQLite order text otherwise than UTF-8 does, no row is pruned."""
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16le'")
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT, v TEXT)")
+        # As bytes 00 01, which come before 62 00.
+        connection.execute("INSERT INTO t (ts, v) VALUES ('2020-01-01', 'Ā')")
+        counts = "SELECT count(*) FROM {} WHERE v < 'b'"
+        assert connection.execute(counts.format("t")).fetchone() == (1,)
+        assert archive(connection, "t", None, {"before": CUTOFF})["rows"] == 1
+        assert connection.execute(counts.format("all_t")).fetchone() == (1,)
+
+
+def test_numeric_text_below_text_of_a_numeric_column(path, other):
+    """P3: against a NUMERIC column that holds text, the text '5' is a number and less than any."""
+    other.execute("UPDATE t SET v = '5'")
+    other.execute("CREATE TABLE bounds (n NUMERIC)")
+    other.execute("INSERT INTO bounds VALUES ('+x')")
+    count = "SELECT count(*) FROM bounds CROSS JOIN {} WHERE v < n"
+    assert other.execute(count.format("t")).fetchone() == (303,)
+    with closing(connect(path)) as connection:
+        assert archive(connection, "t", None, {"before": CUTOFF})["rows"] == 300
+        assert connection.execute(count.format("cold_t")).fetchone() == (300,)
+
+
+def test_a_newer_catalog_is_refused(path, other):
+    """A catalog of a newer version is neither read nor written, and the message says the way out."""
+    with closing(connect(path)) as connection:
+        archive(connection, "t", None, {"before": "2020-01-02"})
+        other.execute("UPDATE _archive_meta SET value = value + 1 WHERE key = 'schema_version'")
+        for sql in ("SELECT archive_table('t', 7)", "SELECT * FROM cold_t"):
+            with pytest.raises(sqlite3.DatabaseError, match="load a newer sqlite-cold"):
+                connection.execute(sql).fetchall()
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (203,)
+
+
+@pytest.mark.parametrize("create", ["TABLE cold_t (mine)", "VIEW all_t AS SELECT 1 AS mine"])
+def test_attaching_does_not_replace_objects_of_the_user(path, other, create):
+    """archive_attach says that the user's own TEMP object is in the way, and leaves it alone."""
+    with closing(connect(path)) as connection, closing(connect(path)) as reader:
+        reader.execute(f"CREATE TEMP {create}")
+        archive(connection, "t", None, {"before": CUTOFF})
+        (attached,) = reader.execute("SELECT archive_attach()").fetchone()
+        assert "rename" in json.loads(attached)["problems"][0]
+        name = create.split()[1]
+        cursor = reader.execute(f"SELECT * FROM {name}")
+        assert [column[0] for column in cursor.description] == ["mine"]
