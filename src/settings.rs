@@ -54,7 +54,7 @@ pub const COMPRESSION_LEVEL: Setting = Setting {
     key: "compression_level",
     variable: None,
     kind: Kind::Number { min: 1, max: 22 },
-    default: "6",
+    default: "3",
 };
 
 /// How many days a file that nothing refers to is kept.
