@@ -25,7 +25,7 @@ install() {
 has_libclang() {
     for folder in "${LIBCLANG_PATH:-}" /usr/lib /usr/lib64 /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu \
         /Library/Developer/CommandLineTools/usr/lib; do
-        for file in "$folder"/libclang.so* "$folder"/libclang-*.so* "$folder"/libclang.dylib; do
+        for file in "$folder"/libclang.so* "$folder"/libclang-[0-9]*.so* "$folder"/libclang.dylib; do
             if [ -e "$file" ]; then return 0; fi
         done
     done
