@@ -2,7 +2,8 @@
 //!
 //! With the cargo feature `faults`, the environment variable `SQLITE_COLD_FAULT` holds
 //! `name:nth:action`: at the `nth` pass (from 1) over the point `name` the process kills itself
-//! (`kill`, which nothing can catch), or the step fails (`error`), or it waits a second (`sleep`).
+//! (`kill`, which nothing can catch), or the step fails (`error`), panics (`panic`), or waits a second
+//! (`sleep`).
 //! Without the feature every point compiles to nothing.
 
 use crate::error::Result;
@@ -56,6 +57,7 @@ mod active {
         io_point(name).map_err(|error| Error::Refused(error.to_string()))
     }
 
+    #[expect(clippy::panic, reason = "to show that a panic does not reach the host")]
     pub fn io_point(name: &'static str) -> std::io::Result<()> {
         assert!(
             super::POINTS.contains(&name),
@@ -74,6 +76,7 @@ mod active {
         }
         match parts.next() {
             Some("error") => Err(std::io::Error::other(format!("fault at {name}"))),
+            Some("panic") => panic!("fault at {name}"),
             Some("sleep") => {
                 std::thread::sleep(std::time::Duration::from_secs(1));
                 Ok(())

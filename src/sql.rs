@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, config::DbConfig};
 
 use crate::error::{Error, Result};
+use crate::sqlite::panic::guard;
 use crate::value::Encoding;
 
 /// How long an archive run keeps trying for a lock that another connection holds, on top of the
@@ -70,7 +71,8 @@ pub fn write_transaction<T>(
     };
     patiently(|| {
         connection.execute_batch(begin)?;
-        let outcome = body().and_then(|done| {
+        // A panic, too, must not leave a transaction open.
+        let outcome = guard(&mut body).and_then(|done| {
             // In rollback-journal mode a reader holds up COMMIT, which can be tried again; the
             // whole transaction need not be.
             patiently(|| Ok(connection.execute_batch(commit)?))?;

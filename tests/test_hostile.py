@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import subprocess
+import sys
 import time
 
 import pyarrow
@@ -188,3 +189,32 @@ def test_a_deeply_nested_schema_is_refused(db, path):
     replace_cold_file(db, path, pyarrow.table({"id": pyarrow.nulls(1, nested)}))
     with pytest.raises(sqlite3.DatabaseError, match="nested too deeply"):
         db.execute("SELECT count(*) FROM cold_t").fetchone()
+
+
+PANIC = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.enable_load_extension(True)
+db.load_extension(sys.argv[2])
+try:
+    db.execute("SELECT archive_table('t', 7)")
+except sqlite3.OperationalError as error:
+    print(error)
+db.execute("SELECT archive_attach()")
+print(db.execute("SELECT count(*) FROM t").fetchone()[0])
+print(db.execute("SELECT archive_table('t', 7) ->> 'rows'").fetchone()[0])
+print(db.execute("SELECT count(*) FROM all_t").fetchone()[0])
+"""
+
+
+@pytest.mark.parametrize("point", ["plan.chunk", "file.write", "file.verify", "publish.delete"])
+def test_a_panic_becomes_an_error(db, path, point):
+    """P6: a panic, in a callback of SQLite or on the worker's thread, neither ends the host nor
+    prints; it is an error of the call, no row is lost, and the connection goes on."""
+    fill(db)
+    command = [sys.executable, "-c", PANIC, str(path), str(FAULTS_LIBRARY.with_suffix(""))]
+    environment = {**os.environ, "SQLITE_COLD_FAULT": f"{point}:1:panic"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    error, hot, moved, all_rows = result.stdout.splitlines()
+    assert "internal error" in error and f"fault at {point}" in error
+    assert (hot, moved, all_rows) == ("20", "20", "20") and result.stderr == ""

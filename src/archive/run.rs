@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::settings;
 use crate::sql::{self, MoveMode, write_transaction};
+use crate::sqlite::panic::guard;
 use crate::storage::{self, Archive, folder_name};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table, columns_to_json};
@@ -133,7 +134,7 @@ fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Ou
         return outcome.inspect_err(|_| remove_trace(connection, trace));
     }
     connection.execute_batch("SAVEPOINT sqlite_cold_run")?;
-    let outcome = run_traced(connection, rule, checked, &mut trace);
+    let outcome = guard(|| run_traced(connection, rule, checked, &mut trace));
     connection.execute_batch(match outcome {
         Ok(_) => "RELEASE sqlite_cold_run",
         Err(_) => "ROLLBACK TO sqlite_cold_run; RELEASE sqlite_cold_run",

@@ -18,7 +18,8 @@ pub fn silence() {
     HOOK.get_or_init(|| {
         set_hook(Box::new(|panic| {
             // The thread may be ending: then there is no one left to tell.
-            let _ = LAST_PANIC.try_with(|last| last.set(Some(panic.to_string())));
+            let _ =
+                LAST_PANIC.try_with(|last| last.set(Some(panic.to_string().replace('\n', " "))));
         }));
     });
 }
