@@ -1,7 +1,7 @@
 # sqlite-cold: `make demo` and `make test` do all their own set-up.
 #
 #   make loadable               dist/cold.so with DuckDB (the first time takes 25 to 30 minutes)
-#   make loadable FEATURES=lean dist/cold.so without it (2 minutes)
+#   make loadable FEATURES=lean dist/cold.so without it (under 5 minutes)
 #   make demo                   a 140 MB task queue, archived, measured and checked
 #   make test                   every test, with the library that users get
 #   make bench                  against the script one would write today, and parts by criterion
