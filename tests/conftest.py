@@ -1,9 +1,11 @@
 """What the tests share: the library under test, databases, and the plain truth to compare with."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sqlite3
+import subprocess
 import sys
 
 import pytest
@@ -36,6 +38,24 @@ def archive(connection, *arguments):
     options = [json.dumps(a) if isinstance(a, dict) else a for a in arguments]
     (text,) = connection.execute(f"SELECT archive_table({marks})", options).fetchone()
     return json.loads(text)
+
+
+@contextlib.contextmanager
+def process(program, *arguments, fault="", **options):
+    """Starts a Python program; whatever happens, it does not outlive the test."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={**os.environ, "SQLITE_COLD_FAULT": fault},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
 
 
 @pytest.fixture

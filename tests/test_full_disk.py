@@ -1,19 +1,17 @@
 """P2, nothing lost: a disk that fills up, or a folder that can no longer be written to, ends a run
 with an error; every row is still there once, and the next run completes."""
 
-import contextlib
 import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import FAULTS_LIBRARY, archive, connect
+from conftest import FAULTS_LIBRARY, archive, connect, process
 from test_crash import BATCH, CHILD, CREATE, CUTOFF, MODES, contents, in_catalog
 
 ROWS = 8000
@@ -142,30 +140,11 @@ def owned():
     shutil.rmtree(folder)
 
 
-@contextlib.contextmanager
 def archiver(path, fault):
     """Archives as that user, in a process that sleeps a second at a fault point."""
-    arguments = [
-        str(FAULTS_LIBRARY.with_suffix("")),
-        '{"before":"%s"}' % CUTOFF,
-        "",
-        "",
-    ]
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path), *arguments],
-        env={**os.environ, "SQLITE_COLD_FAULT": f"{fault}:sleep"},
-        user=65534,
-        group=65534,
-        extra_groups=[],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+    library, options = FAULTS_LIBRARY.with_suffix(""), '{"before":"%s"}' % CUTOFF
+    user = {"user": 65534, "group": 65534, "extra_groups": []}
+    return process(CHILD, path, library, options, "", "", fault=f"{fault}:sleep", **user)
 
 
 def change_folders(folder, mode):

@@ -101,8 +101,6 @@ def test_where_sees_only_the_table(db):
     db.execute("CREATE TABLE t (time TEXT, k1, part, p, v DEFAULT 'part')")
     db.executemany("INSERT INTO t (time, k1) VALUES (?, 1)", [("2020-01-01",), ("1990-01-01",)])
     options = {"where": "time > '2000' AND k1 = 1 AND part IS NULL AND v = \"part\""}
-    with pytest.raises(sqlite3.OperationalError):
-        db.execute('SELECT v = "no such column" AND no_such_column FROM t')
     assert archive(db, "t", 7, options)["rows"] == 0
     options = {"where": "time > '2000' AND k1 = 1 AND part IS NULL"}
     assert archive(db, "t", 7, options)["rows"] == 1

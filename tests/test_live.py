@@ -1,16 +1,12 @@
 """P1 and P7: while a process archives, readers see each row exactly once and writers hardly wait."""
 
-import contextlib
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 
 import pytest
-from conftest import FAULTS_LIBRARY, LIBRARY, archive, connect
+from conftest import FAULTS_LIBRARY, LIBRARY, archive, connect, process
 
 ROWS = 234_033
 CUTOFF = "2024-01-28"
@@ -117,23 +113,6 @@ connection.load_extension(library)
 print("ready", flush=True)
 print(connection.execute("SELECT archive_table('tasks', NULL, ?)", [options]).fetchone()[0])
 """
-
-
-@contextlib.contextmanager
-def process(program, *arguments, fault=""):
-    """Starts a program; whatever happens, it does not outlive the test."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={**os.environ, "SQLITE_COLD_FAULT": fault},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
 
 
 def wait_for(child, word):
