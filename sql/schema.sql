@@ -57,23 +57,28 @@ CREATE TABLE _archive_file (
     run_id     INTEGER NOT NULL REFERENCES _archive_run,
     path       TEXT NOT NULL UNIQUE,     -- relative to the archive folder
     rows       INTEGER NOT NULL CHECK (rows > 0),
+    row_groups INTEGER NOT NULL CHECK (row_groups > 0),
     published  INTEGER NOT NULL CHECK (published BETWEEN 0 AND rows),
     bytes      INTEGER NOT NULL,
     checksum   BLOB NOT NULL,            -- XXH3-128 of the file
+    blocks     BLOB NOT NULL,            -- XXH3-64 of each 64 KiB of it, little-endian
     time_min   TEXT NOT NULL,            -- UTC, ISO 8601
     time_max   TEXT NOT NULL
 );
 CREATE INDEX _archive_file_by_time ON _archive_file (table_id, time_min, id);
 CREATE INDEX _archive_file_unfinished ON _archive_file (table_id) WHERE published < rows;
 
--- What is known of each column of a file, for pruning.
+-- What is known of each column of a file, for pruning. All that a query needs to know of a column
+-- lies together.
 CREATE TABLE _archive_range (
-    file_id INTEGER NOT NULL REFERENCES _archive_file,
-    "column" TEXT NOT NULL,
-    kinds   INTEGER NOT NULL,            -- bits: 1 NULL, 2 INTEGER, 4 REAL, 8 TEXT, 16 BLOB, ...
+    schema_id INTEGER NOT NULL REFERENCES _archive_schema,
+    "column"  TEXT NOT NULL,
+    file_id   INTEGER NOT NULL REFERENCES _archive_file,
+    kinds     INTEGER NOT NULL,          -- bits: 1 NULL, 2 INTEGER, 4 REAL, 8 TEXT, 16 BLOB, ...
     min,                                 -- no value is less (BINARY order), NULL: unknown
     max,                                 -- no value is greater, NULL: unknown
-    PRIMARY KEY (file_id, "column")
+    ascending INTEGER NOT NULL,          -- 1: in file order, no value is less than the one before
+    PRIMARY KEY (schema_id, "column", file_id)
 ) WITHOUT ROWID;
 
 -- Rows of cold files that do not count: the hot row was changed or deleted before it could move.

@@ -1,6 +1,7 @@
 //! The one error type. Its text reaches the user as an SQL error, so every variant says what
 //! failed and, where one exists, the way out. Context is added where it is known.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
@@ -62,10 +63,18 @@ impl Error {
     pub fn reading(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
         |error| match error {
             ParquetError::External(source) => match source.downcast::<std::io::Error>() {
-                Ok(source) => Self::io(path)(*source),
+                Ok(source) => Self::reading_bytes(path)(*source),
                 Err(other) => Self::damaged(path)(other),
             },
             other => Self::damaged(path)(other),
+        }
+    }
+
+    /// What an I/O error while reading the cold file at `path` means; for use in `map_err`.
+    pub fn reading_bytes(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => Self::damaged(path)(error),
+            _ => Self::io(path)(error),
         }
     }
 

@@ -1,14 +1,17 @@
 //! The SQL surface: every function and table that loading the extension adds.
 
+use std::ffi::CStr;
+
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::archive;
 use crate::attach::{archive_attach, attach_table};
 use crate::cleanup::archive_gc;
+use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
-use crate::listing::{Files, History, Listing, Status};
+use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
 use crate::settings;
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
@@ -23,14 +26,20 @@ pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_gc", 0..=1, archive_gc)?;
     register(connection, "archive_config", 1..=2, archive_config)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
-    vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared)?;
-    vtab::register::<Listing<Status>>(connection, c"archive_status", Kind::TableValued)?;
-    vtab::register::<Listing<Files>>(connection, c"archive_files", Kind::TableValued)?;
-    vtab::register::<Listing<History>>(connection, c"archive_history", Kind::TableValued)?;
+    let scans = ScanLog::default();
+    vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared, scans.clone())?;
+    listing::<Status>(connection, c"archive_status", ())?;
+    listing::<Files>(connection, c"archive_files", ())?;
+    listing::<History>(connection, c"archive_history", ())?;
+    listing::<ScanStats>(connection, c"archive_scan_stats", scans)?;
     // The database may be locked, or encrypted and not yet keyed: then there is nothing to attach
     // now, and archive_attach() says what is wrong.
     let _ = archive_attach(connection, &[]);
     Ok(())
+}
+
+fn listing<D: Definition>(connection: &Connection, name: &CStr, shared: D::Shared) -> Result<()> {
+    vtab::register::<Listing<D>>(connection, name, Kind::TableValued, shared)
 }
 
 fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {

@@ -1,17 +1,19 @@
 //! The table-valued functions that show the catalog: `archive_status`, `archive_files(table)` and
-//! `archive_history`.
+//! `archive_history`; and `archive_scan_stats`, which shows what queries did.
 
-use std::marker::PhantomData;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, Params};
 
 use crate::catalog::{self, tables};
+use crate::cold::stats::{self, ScanLog};
 use crate::error::{Error, Result};
 use crate::sql::unquote;
-use crate::sqlite::value::Output;
-use crate::sqlite::vtab::{Comparison, Cursor, Query, Table};
+use crate::sqlite::query::{Comparison, Query};
+use crate::sqlite::value::{Arguments, Output};
+use crate::sqlite::vtab::{Cursor, Table};
 use crate::table;
 use crate::value::Value;
 
@@ -21,9 +23,15 @@ pub trait Definition {
     const COLUMNS: &'static [&'static str];
     /// The name of its argument, which is a hidden column.
     const ARGUMENT: Option<&'static str>;
+    /// What it shows that is not in the catalog.
+    type Shared: Clone + Default;
 
     /// All rows. There is a catalog.
-    fn rows(connection: &Connection, argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>>;
+    fn rows(
+        connection: &Connection,
+        shared: &Self::Shared,
+        argument: Option<Value<'_>>,
+    ) -> Result<Vec<Vec<Owned>>>;
 }
 
 /// `archive_status`: a row for each archived table.
@@ -42,8 +50,13 @@ impl Definition for Status {
         "last_run",
     ];
     const ARGUMENT: Option<&'static str> = None;
+    type Shared = ();
 
-    fn rows(connection: &Connection, _argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>> {
+    fn rows(
+        connection: &Connection,
+        (): &(),
+        _argument: Option<Value<'_>>,
+    ) -> Result<Vec<Vec<Owned>>> {
         let mut rows = query(connection, include_str!("../sql/status.sql"), [])?;
         for row in &mut rows {
             if let [Owned::Text(name), hot_rows, ..] = &mut row[..]
@@ -65,8 +78,13 @@ impl Definition for Files {
     const COLUMNS: &'static [&'static str] =
         &["path", "rows", "bytes", "oldest", "newest", "state"];
     const ARGUMENT: Option<&'static str> = Some("table");
+    type Shared = ();
 
-    fn rows(connection: &Connection, argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>> {
+    fn rows(
+        connection: &Connection,
+        (): &(),
+        argument: Option<Value<'_>>,
+    ) -> Result<Vec<Vec<Owned>>> {
         let Some(Value::Text(name)) = argument else {
             return Err(Error::refused(
                 "give the name of a table: archive_files('task_queue')",
@@ -96,9 +114,74 @@ impl Definition for History {
         "error",
     ];
     const ARGUMENT: Option<&'static str> = None;
+    type Shared = ();
 
-    fn rows(connection: &Connection, _argument: Option<Value<'_>>) -> Result<Vec<Vec<Owned>>> {
+    fn rows(
+        connection: &Connection,
+        (): &(),
+        _argument: Option<Value<'_>>,
+    ) -> Result<Vec<Vec<Owned>>> {
         query(connection, include_str!("../sql/history.sql"), [])
+    }
+}
+
+/// `archive_scan_stats`: what the connection's last cold scans did, newest first.
+pub struct ScanStats;
+
+impl Definition for ScanStats {
+    const NAME: &'static str = "archive_scan_stats";
+    const COLUMNS: &'static [&'static str] = &[
+        "scan",
+        "table",
+        "plan",
+        "loops",
+        "files",
+        "files_opened",
+        "row_groups",
+        "row_groups_read",
+        "row_groups_skipped",
+        "pages_read",
+        "pages_skipped",
+        "bytes_read",
+        "rows_decoded",
+        "rows_returned",
+        "cache_hits",
+        "elapsed_ms",
+    ];
+    const ARGUMENT: Option<&'static str> = None;
+    type Shared = ScanLog;
+
+    fn rows(
+        _connection: &Connection,
+        log: &ScanLog,
+        _argument: Option<Value<'_>>,
+    ) -> Result<Vec<Vec<Owned>>> {
+        let integer = |number: u64| Owned::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+        let row = |scan: &stats::ScanStats| {
+            let counters = &scan.counters;
+            let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed) as u64;
+            let groups_read = count(&counters.groups_read);
+            let elapsed = scan.elapsed.unwrap_or_else(|| scan.began.elapsed());
+            vec![
+                integer(scan.number),
+                Owned::Text(scan.table.clone()),
+                Owned::Text(scan.plan.clone()),
+                integer(scan.loops),
+                integer(scan.files),
+                integer(count(&counters.files_opened)),
+                integer(scan.row_groups),
+                integer(groups_read),
+                integer(scan.row_groups.saturating_sub(groups_read)),
+                integer(count(&counters.pages_read)),
+                integer(count(&counters.pages_skipped)),
+                integer(count(&counters.bytes_read)),
+                integer(count(&counters.rows_decoded)),
+                integer(scan.rows_returned),
+                integer(count(&counters.cache_hits)),
+                Owned::Real(elapsed.as_secs_f64() * 1e3),
+            ]
+        };
+        Ok(log.scans().iter().map(|scan| row(&scan.borrow())).collect())
     }
 }
 
@@ -110,29 +193,34 @@ fn query(connection: &Connection, sql: &str, parameters: impl Params) -> Result<
 }
 
 /// A function as a virtual table.
-pub struct Listing<D> {
+pub struct Listing<D: Definition> {
     connection: Rc<Connection>,
-    definition: PhantomData<D>,
+    shared: D::Shared,
 }
 
 /// The rows of a call, all in memory: they are as many as there are tables, files or runs.
-pub struct Rows<D> {
+pub struct Rows<D: Definition> {
     connection: Rc<Connection>,
+    shared: D::Shared,
     rows: Vec<Vec<Owned>>,
     current: usize,
-    definition: PhantomData<D>,
 }
 
 impl<D: Definition> Table for Listing<D> {
     type Cursor = Rows<D>;
+    type Shared = D::Shared;
 
-    fn connect(connection: Rc<Connection>, _arguments: &[&str]) -> Result<(Self, String)> {
+    fn connect(
+        connection: Rc<Connection>,
+        shared: &D::Shared,
+        _arguments: &[&str],
+    ) -> Result<(Self, String)> {
         let columns = D::COLUMNS.iter().map(|name| format!("\"{name}\""));
         let hidden = D::ARGUMENT.iter().map(|name| format!("\"{name}\" HIDDEN"));
         let columns: Vec<String> = columns.chain(hidden).collect();
         let listing = Self {
             connection,
-            definition: PhantomData,
+            shared: shared.clone(),
         };
         Ok((listing, format!("CREATE TABLE x({})", columns.join(", "))))
     }
@@ -156,26 +244,30 @@ impl<D: Definition> Table for Listing<D> {
     fn open(&self) -> Result<Rows<D>> {
         Ok(Rows {
             connection: Rc::clone(&self.connection),
+            shared: self.shared.clone(),
             rows: Vec::new(),
             current: 0,
-            definition: PhantomData,
         })
     }
 }
 
 impl<D: Definition> Cursor for Rows<D> {
-    fn filter(&mut self, _plan: &str, arguments: &[Value<'_>]) -> Result<()> {
+    fn filter(&mut self, _plan: &str, arguments: &Arguments<'_>) -> Result<()> {
         self.current = 0;
+        let argument = match arguments.is_empty() {
+            true => None,
+            false => Some(arguments.value(0)?),
+        };
         self.rows = match catalog::exists(&self.connection)? {
-            true => D::rows(&self.connection, arguments.first().copied())
+            true => D::rows(&self.connection, &self.shared, argument)
                 .map_err(|error| Error::refused(format!("{}: {error}", D::NAME)))?,
             false => Vec::new(),
         };
-        if let Some(Value::Text(argument)) = arguments.first() {
+        if let Some(Value::Text(argument)) = argument {
             // SQLite checks the hidden column against the argument.
             self.rows
                 .iter_mut()
-                .for_each(|row| row.push(Owned::Text((*argument).to_owned())));
+                .for_each(|row| row.push(Owned::Text(argument.to_owned())));
         }
         Ok(())
     }
@@ -195,7 +287,7 @@ impl<D: Definition> Cursor for Rows<D> {
         Ok(())
     }
 
-    fn rowid(&self) -> Result<i64> {
+    fn rowid(&mut self) -> Result<i64> {
         Ok(i64::try_from(self.current).unwrap_or(i64::MAX))
     }
 }

@@ -18,6 +18,8 @@ enum Kind {
     Number { min: i64, max: i64 },
     /// A folder below the database's own.
     Folder,
+    /// On or off.
+    Switch,
 }
 
 /// A setting that `archive_config` knows.
@@ -68,10 +70,52 @@ pub const RETENTION_DAYS: Setting = Setting {
     default: "7",
 };
 
-const ALL: [&Setting; 4] = [
+/// Bytes of footers and decoded pages that the process keeps for later queries.
+pub const CACHE_BYTES: Setting = Setting {
+    key: "cache_bytes",
+    variable: None,
+    kind: Kind::Number {
+        min: 0,
+        max: 1 << 40,
+    },
+    default: "64000000",
+};
+
+/// Whether anything is kept for later queries.
+pub const QUERY_CACHE_ENABLED: Setting = Setting {
+    key: "query_cache_enabled",
+    variable: Some("ARCHIVE_QUERY_CACHE_ENABLED"),
+    kind: Kind::Switch,
+    default: "true",
+};
+
+/// After how many seconds without use what is kept is dropped.
+pub const QUERY_CACHE_TTL: Setting = Setting {
+    key: "query_cache_ttl",
+    variable: Some("ARCHIVE_QUERY_CACHE_TTL"),
+    kind: Kind::Number {
+        min: 0,
+        max: 31_536_000,
+    },
+    default: "300",
+};
+
+/// How many threads of the process may decode ahead of scans.
+pub const MAX_WORKERS: Setting = Setting {
+    key: "max_workers",
+    variable: Some("ARCHIVE_MAX_WORKERS"),
+    kind: Kind::Number { min: 0, max: 64 },
+    default: "2",
+};
+
+const ALL: [&Setting; 8] = [
     &ARCHIVE_DIR,
     &BATCH_SIZE,
+    &CACHE_BYTES,
     &COMPRESSION_LEVEL,
+    &MAX_WORKERS,
+    &QUERY_CACHE_ENABLED,
+    &QUERY_CACHE_TTL,
     &RETENTION_DAYS,
 ];
 
@@ -111,6 +155,17 @@ impl Setting {
                 Some(folder) if !folder.is_empty() => Ok(value.clone()),
                 _ => Err(refuse("the path of a folder".to_owned())),
             },
+            Kind::Switch => {
+                let word = match value {
+                    Json::String(text) => text.trim().to_ascii_lowercase(),
+                    other => other.to_string(),
+                };
+                match word.as_str() {
+                    "true" | "on" | "yes" | "1" => Ok(json!(true)),
+                    "false" | "off" | "no" | "0" => Ok(json!(false)),
+                    _ => Err(refuse("true or false".to_owned())),
+                }
+            }
         }
     }
 
@@ -147,6 +202,16 @@ impl Setting {
             .as_i64()
             .ok_or_else(|| Error::Internal(format!("{} is no number", self.key)))
     }
+
+    /// Its value as a number of things.
+    pub fn count(&self, connection: &Connection) -> Result<usize> {
+        Ok(usize::try_from(self.number(connection, None)?).unwrap_or(usize::MAX))
+    }
+
+    /// Whether it is switched on.
+    pub fn is_on(&self, connection: &Connection) -> Result<bool> {
+        Ok(self.resolve(connection)?.0 == json!(true))
+    }
 }
 
 fn stored(connection: &Connection, key: &str) -> Result<Option<Owned>> {
@@ -154,9 +219,8 @@ fn stored(connection: &Connection, key: &str) -> Result<Option<Owned>> {
         return Ok(None);
     }
     let sql = "SELECT value FROM main._archive_config WHERE key = ?1";
-    Ok(connection
-        .query_row(sql, [key], |row| row.get(0))
-        .optional()?)
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
 }
 
 /// A folder that is set in the database may only be below the database's own: the database may be
@@ -194,6 +258,7 @@ pub fn set(connection: &Connection, key: &str, value: &Json) -> Result<()> {
             below(folder)?;
             Owned::Text(folder.clone())
         }
+        (Json::Bool(on), _) => Owned::Integer(i64::from(*on)),
         _ => Owned::Integer(value.as_i64().unwrap_or_default()),
     };
     catalog::ensure(connection)?;

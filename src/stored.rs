@@ -1,10 +1,11 @@
 //! How a column is stored in a cold file: written by `out`, read by `cold`, and described in the
 //! file's own metadata so that the file needs nothing else to be understood.
 
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde_json::{Value as Json, json};
 
 use crate::table::Column;
-use crate::time::canonical::Shape;
+use crate::time::canonical::{Shape, Unit};
 use crate::value::{Encoding, Value};
 
 /// The key of the description in the Parquet file's metadata.
@@ -56,6 +57,36 @@ impl Storage {
         } else {
             Self::Text
         }
+    }
+
+    /// The Arrow type; the Parquet type follows from it.
+    pub fn data_type(&self) -> DataType {
+        match self {
+            Self::Integer => DataType::Int64,
+            Self::Real | Self::Number => DataType::Float64,
+            Self::Text => DataType::Utf8,
+            Self::Blob => DataType::Binary,
+            Self::Timestamp(shape) => match shape.unit() {
+                None => DataType::Date32,
+                Some(unit) => {
+                    let unit = match unit {
+                        Unit::Millis => TimeUnit::Millisecond,
+                        Unit::Micros => TimeUnit::Microsecond,
+                        Unit::Nanos => TimeUnit::Nanosecond,
+                    };
+                    DataType::Timestamp(unit, shape.is_utc().then(|| "UTC".into()))
+                }
+            },
+            Self::Mixed(fields) => DataType::Struct(Self::fields(fields)),
+        }
+    }
+
+    /// The Arrow fields of a mixed column.
+    pub fn fields(fields: &[MixedField]) -> Fields {
+        fields
+            .iter()
+            .map(|field| Field::new(field.name(), field.storage().data_type(), true))
+            .collect()
     }
 
     fn to_json(&self) -> Json {

@@ -165,6 +165,29 @@ pub enum OwnedKey {
     Other(rusqlite::types::Value),
 }
 
+impl From<Value<'_>> for OwnedKey {
+    /// Malformed text is kept as UTF-8 databases have it.
+    fn from(value: Value<'_>) -> Self {
+        use rusqlite::types::Value as Sql;
+        match value {
+            Value::Null => Self::Other(Sql::Null),
+            Value::Integer(integer) => Self::Other(Sql::Integer(integer)),
+            Value::Real(real) => Self::Other(Sql::Real(real)),
+            Value::Text(_) | Value::RawText(..) => Self::Text(value.bytes().to_owned()),
+            Value::Blob(blob) => Self::Other(Sql::Blob(blob.to_owned())),
+        }
+    }
+}
+
+impl<'a> From<&'a OwnedKey> for Value<'a> {
+    fn from(key: &'a OwnedKey) -> Self {
+        match key {
+            OwnedKey::Text(text) => Self::from_utf8(text),
+            OwnedKey::Other(other) => Self::from(other),
+        }
+    }
+}
+
 impl FromSql for OwnedKey {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         Ok(match value {

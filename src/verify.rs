@@ -5,11 +5,11 @@ use serde_json::{Value as Json, json};
 
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::{self, tables};
-use crate::cold::file::ColdFile;
+use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::settings;
 use crate::sql::unquote;
-use crate::storage::{self, Archive};
+use crate::storage::Archive;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 
@@ -35,11 +35,9 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     if !tables.is_empty() {
         let archive = settings::archive(connection)?;
         for table in tables {
-            let tombstones = files::tombstones(connection, table.id)?;
             for entry in files::all(connection, table.id)? {
                 count += 1;
-                let buried = tombstones.get(&entry.id).map_or(&[][..], Vec::as_slice);
-                match check(connection, &archive, &entry, buried) {
+                match check(connection, &archive, &entry) {
                     Ok(cold) => rows += cold,
                     Err(error) => problems.push(error.to_string()),
                 }
@@ -51,23 +49,15 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
 
 /// Checks the bytes of a file, decodes all its values, holds them against the catalog's ranges, and
 /// counts the rows that count.
-fn check(
-    connection: &Connection,
-    archive: &Archive,
-    entry: &FileEntry,
-    tombstones: &[usize],
-) -> Result<usize> {
-    let mut file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
+fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Result<usize> {
+    let file = OpenFile::open(archive, &entry.record)?;
     let place = file.path().to_owned();
-    let (_, checksum) = storage::checksum(file.handle(), &place)?;
-    if checksum[..] != entry.checksum[..] {
+    if file.checksum()? != entry.record.seal.checksum {
         return Err(Error::damaged(&place)("its checksum is not the catalog's"));
     }
-    let ranges = files::ranges_of(connection, entry.id)?;
     let mut scratch = [0; MAX_LENGTH];
     for (index, column) in file.columns().iter().enumerate() {
-        let known = ranges
-            .get(&column.name)
+        let known = files::range(connection, entry, &column.name)?
             .ok_or_else(|| format!("the catalog has no range for its column {}", column.name))
             .map_err(Error::damaged(&place))?;
         for group in 0..file.row_groups() {
@@ -84,7 +74,7 @@ fn check(
             }
         }
     }
-    let buried = tombstones
+    let buried = files::tombstones(connection, entry.id)?
         .iter()
         .filter(|row| **row < entry.published)
         .count();

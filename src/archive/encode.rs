@@ -11,7 +11,6 @@ use arrow::array::{
     StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use parquet::basic::{Compression, Encoding as PageEncoding, ZstdLevel};
 use parquet::errors::Result as ParquetResult;
@@ -83,35 +82,6 @@ fn common_shape<'a>(values: impl Iterator<Item = Value<'a>>) -> Option<Shape> {
     (fits(first) && texts.all(fits)).then_some(shape)
 }
 
-/// The Arrow type of a stored column; the writer derives the Parquet type from it.
-pub fn data_type(storage: &Storage) -> DataType {
-    match storage {
-        Storage::Integer => DataType::Int64,
-        Storage::Real | Storage::Number => DataType::Float64,
-        Storage::Text => DataType::Utf8,
-        Storage::Blob => DataType::Binary,
-        Storage::Timestamp(shape) => match shape.unit() {
-            None => DataType::Date32,
-            Some(unit) => {
-                let unit = match unit {
-                    Unit::Millis => TimeUnit::Millisecond,
-                    Unit::Micros => TimeUnit::Microsecond,
-                    Unit::Nanos => TimeUnit::Nanosecond,
-                };
-                DataType::Timestamp(unit, shape.is_utc().then(|| "UTC".into()))
-            }
-        },
-        Storage::Mixed(fields) => DataType::Struct(mixed_fields(fields)),
-    }
-}
-
-fn mixed_fields(fields: &[MixedField]) -> Fields {
-    fields
-        .iter()
-        .map(|field| Field::new(field.name(), data_type(&field.storage()), true))
-        .collect()
-}
-
 /// One column of a row group as the Arrow array that is written.
 pub fn array(
     column: &ColumnBuffer,
@@ -133,7 +103,7 @@ pub fn array(
                 .map(|field| mixed_child(values.clone(), *field));
             let children = children.collect();
             Arc::new(StructArray::try_new(
-                mixed_fields(fields),
+                Storage::fields(fields),
                 children,
                 Some(nulls),
             )?)

@@ -4,7 +4,7 @@
 use super::read::HotReader;
 use crate::catalog::files::{FileEntry, NewEntry};
 use crate::cold::decode::DecodedColumn;
-use crate::cold::file::ColdFile;
+use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::storage::Archive;
 use crate::stored::ROWID_COLUMN;
@@ -54,7 +54,7 @@ impl Position {
 /// A file that is being published.
 pub struct Pending {
     pub publishing: Publishing,
-    pub file: ColdFile,
+    pub file: OpenFile,
     /// Its id in the catalog, once it has one.
     pub id: Option<i64>,
     pub at: Position,
@@ -81,13 +81,11 @@ impl Pending {
         table: &Table,
         reader: &HotReader,
     ) -> Result<Self> {
-        let (path, bytes, rows, published) = match &publishing {
-            Publishing::New { entry, .. } => (&entry.path, entry.bytes, entry.rows, 0),
-            Publishing::Unfinished(entry) => {
-                (&entry.path, entry.bytes, entry.rows, entry.published)
-            }
+        let (record, published) = match &publishing {
+            Publishing::New { entry, .. } => (&entry.record, 0),
+            Publishing::Unfinished(entry) => (&entry.record, entry.published),
         };
-        let file = ColdFile::open(archive, path, bytes, rows)?;
+        let file = OpenFile::open(archive, record)?;
         let mut at = Position {
             group: 0,
             group_start: 0,
@@ -143,7 +141,7 @@ impl Pending {
 }
 
 /// Where the columns that identify a row are in the file.
-fn key_columns(file: &ColdFile, table: &Table) -> Result<Vec<usize>> {
+fn key_columns(file: &OpenFile, table: &Table) -> Result<Vec<usize>> {
     let name = |column: &usize| table.columns[*column].name.as_str();
     let names = match &table.key {
         Key::Rowid { alias: None, .. } => vec![ROWID_COLUMN],

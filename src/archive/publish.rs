@@ -95,7 +95,7 @@ impl Publisher<'_> {
             for (file, step) in pending.iter_mut().zip(steps) {
                 if let (None, Publishing::New { entry, .. }) = (file.id, &file.publishing) {
                     total.moved.files += 1;
-                    total.moved.bytes += entry.bytes;
+                    total.moved.bytes += entry.record.seal.bytes;
                 }
                 total.moved.rows += step.tally.rows;
                 total.kept += step.tally.kept;

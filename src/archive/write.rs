@@ -11,12 +11,14 @@ use parquet::file::metadata::KeyValue;
 
 use super::encode::{self, ColumnSettings};
 use super::plan::FileRows;
+use crate::catalog::files::FileRecord;
 use crate::cold::decode::Scratch;
-use crate::cold::file::ColdFile;
+use crate::cold::file::OpenFile;
 use crate::cold::range::Range;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::storage::{self, Archive, NewFile};
+use crate::storage::Archive;
+use crate::storage::write::NewFile;
 use crate::stored::{Description, METADATA_KEY, StoredColumn};
 use crate::table::{Column, Table};
 use crate::time::canonical::MAX_LENGTH;
@@ -38,10 +40,7 @@ pub struct FileWriter {
 /// A cold file that is durable and verified, but in no catalog yet.
 #[derive(Debug)]
 pub struct WrittenFile {
-    pub path: String,
-    pub rows: usize,
-    pub bytes: u64,
-    pub checksum: [u8; 16],
+    pub record: FileRecord,
     pub time_min: i64,
     pub time_max: i64,
     pub ranges: Vec<(String, Range)>,
@@ -75,15 +74,17 @@ impl FileWriter {
             source,
         })?;
         fault::point("file.close")?;
-        let (bytes, checksum) = file.sync()?;
-        drop(file);
-        fault::point("file.verify")?;
-        self.verify(path, rows, bytes, checksum)?;
-        Ok(WrittenFile {
+        let record = FileRecord {
             path: path.to_owned(),
             rows: rows.rows(),
-            bytes,
-            checksum,
+            row_groups: rows.groups.len(),
+            seal: file.sync()?,
+        };
+        drop(file);
+        fault::point("file.verify")?;
+        self.verify(&record, rows)?;
+        Ok(WrittenFile {
+            record,
             time_min: rows.time_min,
             time_max: rows.time_max,
             ranges: (0..self.names.len())
@@ -142,7 +143,7 @@ impl FileWriter {
             .build();
         let fields = columns
             .iter()
-            .map(|column| Field::new(&column.name, encode::data_type(&column.storage), true));
+            .map(|column| Field::new(&column.name, column.storage.data_type(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let options = ArrowWriterOptions::new()
             .with_properties(properties)
@@ -163,11 +164,11 @@ impl FileWriter {
     }
 
     /// Opens the file as a reader would and holds every value against the row it came from.
-    fn verify(&self, path: &str, rows: &FileRows, bytes: u64, checksum: [u8; 16]) -> Result<()> {
-        let mut file = ColdFile::open(&self.archive, path, bytes, rows.rows())?;
+    fn verify(&self, record: &FileRecord, rows: &FileRows) -> Result<()> {
+        let file = OpenFile::open(&self.archive, record)?;
         let place = file.path().to_owned();
         let differs = |what: &str| Err(Error::damaged(&place)(what));
-        if storage::checksum(file.handle(), &place)? != (bytes, checksum) {
+        if file.checksum()? != record.seal.checksum {
             return differs("its bytes are not those that were written");
         }
         let mut scratch: Scratch = [0; MAX_LENGTH];

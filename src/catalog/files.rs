@@ -1,12 +1,20 @@
 //! Cold files in the catalog.
 
-use std::collections::HashMap;
-
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row, Statement};
+use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use crate::cold::range::{Kinds, Range};
 use crate::error::{Error, Result};
+use crate::storage::write::Seal;
+
+/// What a file is recognised by: who opens it checks all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Relative to the archive folder.
+    pub path: String,
+    pub rows: usize,
+    pub row_groups: usize,
+    pub seal: Seal,
+}
 
 /// A cold file that is in the catalog.
 #[derive(Debug, Clone)]
@@ -14,13 +22,9 @@ pub struct FileEntry {
     pub id: i64,
     /// Of the columns it was written with.
     pub schema: i64,
-    /// Relative to the archive folder.
-    pub path: String,
-    pub rows: usize,
+    pub record: FileRecord,
     /// How many rows, from the first, are cold.
     pub published: usize,
-    pub bytes: u64,
-    pub checksum: Vec<u8>,
 }
 
 /// A cold file about to be published.
@@ -29,10 +33,7 @@ pub struct NewEntry {
     pub table: i64,
     pub schema: i64,
     pub run: i64,
-    pub path: String,
-    pub rows: usize,
-    pub bytes: u64,
-    pub checksum: [u8; 16],
+    pub record: FileRecord,
     pub time_min: String,
     pub time_max: String,
     /// For each stored column.
@@ -40,30 +41,46 @@ pub struct NewEntry {
 }
 
 const SELECT: &str =
-    "SELECT id, path, rows, published, bytes, checksum, schema_id FROM main._archive_file";
+    "SELECT id, schema_id, path, rows, row_groups, published, bytes, checksum, blocks
+     FROM main._archive_file";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
     // The CHECKs of the table can be switched off.
-    let (id, rows, published): (i64, usize, usize) = (row.get(0)?, row.get(2)?, row.get(3)?);
+    let (id, rows, published): (i64, usize, usize) = (row.get(0)?, row.get(3)?, row.get(5)?);
     if published > rows || !(0..1 << 31).contains(&id) {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(3, row.get(3)?));
+        return Err(rusqlite::Error::IntegralValueOutOfRange(5, row.get(5)?));
     }
+    let blocks = row.get_ref(8)?.as_blob()?.as_chunks::<8>().0;
+    let seal = Seal {
+        bytes: row.get(6)?,
+        checksum: row.get(7)?,
+        blocks: blocks.iter().map(|sum| u64::from_le_bytes(*sum)).collect(),
+    };
     Ok(FileEntry {
-        id: row.get(0)?,
-        path: row.get(1)?,
-        rows: row.get(2)?,
-        published: row.get(3)?,
-        bytes: row.get(4)?,
-        checksum: row.get(5)?,
-        schema: row.get(6)?,
+        id,
+        schema: row.get(1)?,
+        record: FileRecord {
+            path: row.get(2)?,
+            rows,
+            row_groups: row.get(4)?,
+            seal,
+        },
+        published,
     })
 }
 
 fn select(connection: &Connection, condition: &str, table: i64) -> Result<Vec<FileEntry>> {
     let sql = format!("{SELECT} WHERE table_id = ?1 AND {condition}");
-    let mut statement = connection.prepare(&sql)?;
+    let mut statement = connection.prepare_cached(&sql)?;
     let files = statement.query_map([table], from_row)?;
     Ok(files.collect::<Result<_, _>>()?)
+}
+
+/// The file with this id, if it has cold rows.
+pub fn find(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
+    let sql = format!("{SELECT} WHERE id = ?1 AND published > 0");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row([file], from_row).optional()?)
 }
 
 /// The files of a table that have cold rows, oldest first.
@@ -81,90 +98,115 @@ pub fn unfinished(connection: &Connection, table: i64) -> Result<Vec<FileEntry>>
     select(connection, "published < rows ORDER BY id", table)
 }
 
-/// The number of readable files of a table and of the cold rows in them.
-pub fn totals(connection: &Connection, table: i64) -> Result<(i64, i64)> {
-    let sql = "SELECT count(*), coalesce(sum(published), 0) FROM main._archive_file
-               WHERE table_id = ?1 AND published > 0";
-    Ok(connection.query_row(sql, [table], |row| Ok((row.get(0)?, row.get(1)?)))?)
+/// How much a table has in cold files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub files: u64,
+    pub row_groups: u64,
+    pub rows: u64,
 }
 
-/// What is known of a column in each file of a table with these columns, by file id.
-pub fn ranges(
-    connection: &Connection,
-    table: i64,
-    schema: i64,
-    column: &str,
-) -> Result<HashMap<i64, Range>> {
-    let mut statement = connection.prepare(
-        "SELECT r.file_id, r.kinds, r.min, r.max
-         FROM main._archive_file f JOIN main._archive_range r ON r.file_id = f.id
-         WHERE f.table_id = ?1 AND f.schema_id = ?2 AND r.\"column\" = ?3",
-    )?;
-    let rows = statement.query_map((table, schema, column), range_from_row)?;
+/// What the readable files of a table add up to.
+pub fn totals(connection: &Connection, table: i64) -> Result<Totals> {
+    let sql = "SELECT count(*), coalesce(sum(row_groups), 0), coalesce(sum(published), 0)
+               FROM main._archive_file WHERE table_id = ?1 AND published > 0";
+    let mut statement = connection.prepare_cached(sql)?;
+    let totals = statement.query_row([table], |row| {
+        Ok(Totals {
+            files: row.get(0)?,
+            row_groups: row.get(1)?,
+            rows: row.get(2)?,
+        })
+    });
+    Ok(totals?)
+}
+
+/// What is known of a column in each file that was written with the columns `schema`: the file's
+/// id, and the range. In the order of the ids.
+pub fn ranges(connection: &Connection, schema: i64, column: &str) -> Result<Vec<(i64, Range)>> {
+    let sql = "SELECT kinds, min, max, ascending, file_id FROM main._archive_range
+               WHERE schema_id = ?1 AND \"column\" = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map((schema, column), |row| {
+        Ok((row.get(4)?, range_from_row(row)?))
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What is known of each column of a file, by its name.
-pub fn ranges_of(connection: &Connection, file: i64) -> Result<HashMap<String, Range>> {
-    let sql = "SELECT \"column\", kinds, min, max FROM main._archive_range WHERE file_id = ?1";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([file], range_from_row)?;
+/// What is known of a column in one file.
+pub fn range(connection: &Connection, file: &FileEntry, column: &str) -> Result<Option<Range>> {
+    let sql = "SELECT kinds, min, max, ascending FROM main._archive_range
+               WHERE schema_id = ?1 AND \"column\" = ?2 AND file_id = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let range = statement.query_row((file.schema, column, file.id), range_from_row);
+    Ok(range.optional()?)
+}
+
+fn range_from_row(row: &Row<'_>) -> rusqlite::Result<Range> {
+    Ok(Range {
+        kinds: Kinds::from_bits_truncate(row.get(0)?),
+        min: row.get(1)?,
+        max: row.get(2)?,
+        ascending: row.get(3)?,
+    })
+}
+
+/// The rows of a file that do not count, in ascending order.
+pub fn tombstones(connection: &Connection, file: i64) -> Result<Vec<usize>> {
+    let sql = "SELECT row FROM main._archive_tombstone WHERE file_id = ?1 ORDER BY row";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([file], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// A range, and what it is the range of.
-fn range_from_row<K: FromSql>(row: &Row<'_>) -> rusqlite::Result<(K, Range)> {
-    Ok((
-        row.get(0)?,
-        Range {
-            kinds: Kinds::from_bits_truncate(row.get(1)?),
-            min: row.get(2)?,
-            max: row.get(3)?,
-        },
-    ))
-}
-
-/// The rows of each file of a table that do not count, in ascending order, by file id.
-pub fn tombstones(connection: &Connection, table: i64) -> Result<HashMap<i64, Vec<usize>>> {
-    let mut statement = connection.prepare(
-        "SELECT t.file_id, t.row
-         FROM main._archive_file f JOIN main._archive_tombstone t ON t.file_id = f.id
-         WHERE f.table_id = ?1 ORDER BY t.file_id, t.row",
-    )?;
-    let mut rows = statement.query([table])?;
-    let mut tombstones: HashMap<i64, Vec<usize>> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        tombstones.entry(row.get(0)?).or_default().push(row.get(1)?);
-    }
-    Ok(tombstones)
 }
 
 /// Adds a file of which no row is cold yet. To be called in the transaction that publishes its
 /// first rows.
 pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
+    let FileRecord {
+        path,
+        rows,
+        row_groups,
+        seal,
+    } = &entry.record;
+    let blocks: Vec<u8> = seal
+        .blocks
+        .iter()
+        .flat_map(|sum| sum.to_le_bytes())
+        .collect();
     connection.execute(
-        "INSERT INTO main._archive_file (table_id, schema_id, run_id, path, rows, published, bytes,
-             checksum, time_min, time_max)
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, ?8, ?9)",
+        "INSERT INTO main._archive_file (table_id, schema_id, run_id, path, rows, row_groups,
+             published, bytes, checksum, blocks, time_min, time_max)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11)",
         (
             entry.table,
             entry.schema,
             entry.run,
-            &entry.path,
-            entry.rows,
-            entry.bytes,
-            entry.checksum,
+            path,
+            rows,
+            row_groups,
+            seal.bytes,
+            seal.checksum,
+            blocks,
             &entry.time_min,
             &entry.time_max,
         ),
     )?;
     let file = connection.last_insert_rowid();
     let mut statement = connection.prepare(
-        "INSERT INTO main._archive_range (file_id, \"column\", kinds, min, max)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO main._archive_range (schema_id, \"column\", file_id, kinds, min, max, ascending)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for (column, range) in &entry.ranges {
-        statement.execute((file, column, range.kinds.bits(), &range.min, &range.max))?;
+        let (kinds, ascending) = (range.kinds.bits(), range.ascending);
+        statement.execute((
+            entry.schema,
+            column,
+            file,
+            kinds,
+            &range.min,
+            &range.max,
+            ascending,
+        ))?;
     }
     Ok(file)
 }

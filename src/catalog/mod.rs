@@ -26,8 +26,9 @@ pub fn version(connection: &Connection) -> Result<Option<usize>> {
     let sql = "SELECT count(*), sum(type <> 'table' OR sql LIKE 'CREATE VIRTUAL%')
                FROM main.sqlite_schema
                WHERE name LIKE '\\_archive\\_%' ESCAPE '\\' AND type IN ('table', 'view')";
-    let (present, odd): (i64, Option<i64>) =
-        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (present, odd): (i64, Option<i64>) = connection
+        .prepare_cached(sql)?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     match (present, odd) {
         (0, _) => Ok(None),
         (_, Some(0)) => Ok(Some(meta(connection, "schema_version")?)),
@@ -93,8 +94,7 @@ fn in_main(sql: &str) -> String {
 /// A value of `_archive_meta`.
 pub fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> Result<T> {
     let sql = "SELECT value FROM main._archive_meta WHERE key = ?1";
-    let value = connection
-        .query_row(sql, [key], |row| row.get(0))
-        .optional()?;
+    let mut statement = connection.prepare_cached(sql)?;
+    let value = statement.query_row([key], |row| row.get(0)).optional()?;
     value.ok_or_else(|| Error::refused(format!("the archive catalog is damaged: it has no {key}")))
 }

@@ -41,7 +41,8 @@ pub fn all(connection: &Connection) -> Result<Vec<ArchivedTable>> {
 /// The archived table `name`, in any case. There must be a catalog.
 pub fn find(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>> {
     let sql = format!("{SELECT} WHERE name = ?1");
-    Ok(connection.query_row(&sql, [name], from_row).optional()?)
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row([name], from_row).optional()?)
 }
 
 /// Registers a table, or notes the time column and format of its newest run.
@@ -75,7 +76,7 @@ pub fn save_schema(connection: &Connection, table: i64, columns: &str) -> Result
 /// All lists of columns that files of a table were written with, by their ids; the newest last.
 pub fn schemas(connection: &Connection, table: i64) -> Result<BTreeMap<i64, Vec<Column>>> {
     let sql = "SELECT id, columns FROM main._archive_schema WHERE table_id = ?1";
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([table])?;
     let mut schemas = BTreeMap::new();
     while let Some(row) = rows.next()? {

@@ -9,6 +9,7 @@ use rusqlite::types::Value as Owned;
 use crate::error::{Error, Result};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Affinity, Column};
+use crate::value::Encoding;
 
 /// What a column of `cold_t` shows.
 #[derive(Debug, Clone, Copy)]
@@ -24,10 +25,14 @@ pub enum Source {
 pub struct ColdColumn {
     pub source: Source,
     pub affinity: Affinity,
+    /// Whether text in it is compared by the BINARY collation, if a query does not say otherwise.
+    pub binary: bool,
     /// What rows of files without the column show: they were written before ADD COLUMN.
     pub default: Owned,
-    /// No two rows have the same value.
+    /// It alone is the key: no two rows of the hot table have the same value.
     pub unique: bool,
+    /// It is the rowid, or another name of it: only integers.
+    pub is_rowid: bool,
 }
 
 /// What `cold_t` looks like.
@@ -39,6 +44,10 @@ pub struct Shape {
     pub declared: Vec<Column>,
     /// The columns of `cold_t`: those, and perhaps the rowid.
     pub columns: Vec<ColdColumn>,
+    /// Their names.
+    pub names: Vec<String>,
+    /// Of the database.
+    pub encoding: Encoding,
 }
 
 impl Shape {

@@ -1,10 +1,11 @@
 //! Parquet columns back to SQLite values: the reverse of `archive::encode`.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Date32Array, Float64Array, Int64Array, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, Date32Array, Float64Array, Int32Array, Int64Array,
+    StringArray,
 };
 use arrow::datatypes::{
-    DataType, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType,
 };
 
@@ -15,13 +16,15 @@ use crate::value::{Encoding, Value};
 /// Room for a timestamp's text, which is not stored as such.
 pub type Scratch = [u8; MAX_LENGTH];
 
-/// A column of a row group in memory.
+/// Consecutive values of a column, in memory.
 #[derive(Debug)]
 pub enum DecodedColumn {
     Integer(Int64Array),
     Real(Float64Array),
     Number(Float64Array),
     Text(StringArray),
+    /// Text that repeats itself: for each row, which of the values it has.
+    Dictionary(Int32Array, StringArray),
     Blob(BinaryArray),
     RawText(BinaryArray, Encoding),
     Date(Date32Array),
@@ -37,7 +40,13 @@ impl DecodedColumn {
             Storage::Integer => Self::Integer(array.as_primitive_opt()?.clone()),
             Storage::Real => Self::Real(array.as_primitive_opt()?.clone()),
             Storage::Number => Self::Number(array.as_primitive_opt()?.clone()),
-            Storage::Text => Self::Text(array.as_string_opt()?.clone()),
+            Storage::Text => match array.as_dictionary_opt::<Int32Type>() {
+                Some(dictionary) => {
+                    let values = dictionary.values().as_string_opt()?.clone();
+                    Self::Dictionary(dictionary.keys().clone(), values)
+                }
+                None => Self::Text(array.as_string_opt()?.clone()),
+            },
             Storage::Blob => Self::Blob(array.as_binary_opt()?.clone()),
             Storage::Timestamp(Shape::Date) => Self::Date(array.as_primitive_opt()?.clone()),
             Storage::Timestamp(shape) => Self::Timestamp(counts(array)?, *shape),
@@ -69,6 +78,10 @@ impl DecodedColumn {
             Self::Real(array) => Value::Real(array.value(row)),
             Self::Number(array) => number_from_double(array.value(row)),
             Self::Text(array) => Value::Text(array.value(row)),
+            Self::Dictionary(keys, values) => match usize::try_from(keys.value(row)) {
+                Ok(key) if key < values.len() => Value::Text(values.value(key)),
+                _ => Value::Null,
+            },
             Self::Blob(array) => Value::Blob(array.value(row)),
             Self::RawText(array, encoding) => Value::RawText(array.value(row), *encoding),
             Self::Date(array) => {
@@ -83,16 +96,27 @@ impl DecodedColumn {
         }
     }
 
+    /// The number that a row is stored as; `None` if it is NULL or stored as something else.
+    pub fn number(&self, row: usize) -> Option<i64> {
+        match self {
+            _ if !self.is_set(row) => None,
+            Self::Integer(array) | Self::Timestamp(array, _) => Some(array.value(row)),
+            Self::Date(array) => Some(i64::from(array.value(row))),
+            _ => None,
+        }
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> usize {
-        match self {
-            Self::Integer(array) | Self::Timestamp(array, _) => array.len(),
-            Self::Real(array) | Self::Number(array) => array.len(),
-            Self::Text(array) => array.len(),
-            Self::Blob(array) | Self::RawText(array, _) => array.len(),
-            Self::Date(array) => array.len(),
-            Self::Mixed(children) => children.first().map_or(0, Self::rows),
-        }
+        self.parts().first().map_or(0, |array| array.len())
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn memory(&self) -> usize {
+        self.parts()
+            .iter()
+            .map(|array| array.get_array_memory_size())
+            .sum()
     }
 
     fn is_set(&self, row: usize) -> bool {
@@ -100,9 +124,23 @@ impl DecodedColumn {
             Self::Integer(array) | Self::Timestamp(array, _) => array.is_valid(row),
             Self::Real(array) | Self::Number(array) => array.is_valid(row),
             Self::Text(array) => array.is_valid(row),
+            Self::Dictionary(keys, _) => keys.is_valid(row),
             Self::Blob(array) | Self::RawText(array, _) => array.is_valid(row),
             Self::Date(array) => array.is_valid(row),
             Self::Mixed(children) => children.iter().any(|child| child.is_set(row)),
+        }
+    }
+
+    /// The arrays it is made of, one with all rows first.
+    fn parts(&self) -> Vec<&dyn Array> {
+        match self {
+            Self::Integer(array) | Self::Timestamp(array, _) => vec![array],
+            Self::Real(array) | Self::Number(array) => vec![array],
+            Self::Text(array) => vec![array],
+            Self::Dictionary(keys, values) => vec![keys, values],
+            Self::Blob(array) | Self::RawText(array, _) => vec![array],
+            Self::Date(array) => vec![array],
+            Self::Mixed(children) => children.iter().flat_map(Self::parts).collect(),
         }
     }
 }

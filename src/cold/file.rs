@@ -1,157 +1,116 @@
-//! An open cold file.
+//! An open cold file, and pages of it as columns in memory.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::ops::Range as Span;
+use std::path::Path;
+use std::sync::Arc;
 
-use parquet::arrow::ProjectionMask;
+use arrow::error::ArrowError;
+use once_cell::sync::OnceCell;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ParquetRecordBatchReader, RowGroups, RowSelection, RowSelector,
 };
-use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::statistics::Statistics;
-use rusqlite::types::Value as Owned;
+use parquet::bloom_filter::Sbbf;
+use parquet::column::page::{PageIterator, PageReader};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::decode::DecodedColumn;
-use super::footer;
-use super::range::{Kinds, Range};
+use super::footer::Footer;
+use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
-use crate::storage::Archive;
-use crate::stored::{Description, MAX_GROUP_ROWS, METADATA_KEY, Storage, StoredColumn};
-use crate::time::canonical::{MAX_LENGTH, Shape};
+use crate::storage::read::VerifiedFile;
+use crate::storage::{Archive, Identity};
+use crate::stored::{Description, StoredColumn};
 
-/// A cold file, its footer read and understood.
-pub struct ColdFile {
-    file: File,
-    path: PathBuf,
-    footer: ArrowReaderMetadata,
-    description: Description,
+/// A cold file whose footer is known. The file itself is opened when a page of it is needed.
+pub struct OpenFile {
+    archive: Archive,
+    record: FileRecord,
+    footer: Arc<Footer>,
+    /// Which file the footer was read from.
+    identity: Identity,
+    bytes: OnceCell<Arc<VerifiedFile>>,
 }
 
-impl ColdFile {
-    /// Opens the file at `relative`, which must have `bytes` bytes and `rows` rows.
-    pub fn open(archive: &Archive, relative: &str, bytes: u64, rows: usize) -> Result<Self> {
-        let (mut file, path) = archive.open(relative)?;
-        let found = file.metadata().map_err(Error::io(&path))?.len();
-        if found != bytes {
-            let reason = format!("it has {found} bytes, the catalog says {bytes}");
-            return Err(Error::damaged(&path)(reason));
-        }
-        footer::check(&mut file, bytes).map_err(Error::damaged(&path))?;
-        // The Arrow types follow from the Parquet types; the description says the rest.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let footer = ArrowReaderMetadata::load(&file, options).map_err(Error::reading(&path))?;
-        let description = describe(&footer).map_err(Error::damaged(&path))?;
-        let opened = Self {
-            file,
-            path,
+impl OpenFile {
+    /// Opens the file that the catalog records.
+    pub fn open(archive: &Archive, record: &FileRecord) -> Result<Self> {
+        let bytes = VerifiedFile::open(archive, &record.path, &record.seal)?;
+        let footer = Footer::read(&bytes, record)?;
+        Ok(Self {
+            identity: bytes.identity(),
+            bytes: OnceCell::with_value(Arc::new(bytes)),
+            ..Self::known(archive, record, Arc::new(footer), Identity::default())
+        })
+    }
+
+    /// A file whose footer was read before, when it was the file `identity`.
+    pub fn known(
+        archive: &Archive,
+        record: &FileRecord,
+        footer: Arc<Footer>,
+        identity: Identity,
+    ) -> Self {
+        Self {
+            archive: archive.clone(),
+            record: record.clone(),
             footer,
-            description,
-        };
-        let groups = opened.footer.metadata().row_groups();
-        let most = i64::try_from(MAX_GROUP_ROWS).unwrap_or(i64::MAX);
-        if groups
-            .iter()
-            .any(|group| !(1..=most).contains(&group.num_rows()))
-        {
-            return Err(Error::damaged(&opened.path)(
-                "a row group has an impossible size",
-            ));
+            identity,
+            bytes: OnceCell::new(),
         }
-        let found: usize = (0..opened.row_groups())
-            .map(|group| opened.rows(group))
-            .sum();
-        if found != rows {
-            let reason = format!("it has {found} rows, the catalog says {rows}");
-            return Err(Error::damaged(&opened.path)(reason));
-        }
-        Ok(opened)
+    }
+
+    pub fn footer(&self) -> &Arc<Footer> {
+        &self.footer
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The handle itself, for reading every byte.
-    pub fn handle(&mut self) -> &mut File {
-        &mut self.file
+        self.footer.path()
     }
 
     pub fn columns(&self) -> &[StoredColumn] {
-        &self.description.columns
+        self.footer.columns()
     }
 
     pub fn row_groups(&self) -> usize {
-        self.footer.metadata().num_row_groups()
+        self.footer.row_groups()
     }
 
     /// The number of rows of a row group.
     pub fn rows(&self, group: usize) -> usize {
-        self.group(group)
-            .map_or(0, |group| usize::try_from(group.num_rows()).unwrap_or(0))
+        self.footer.rows(group).len()
     }
 
-    fn group(&self, group: usize) -> Option<&RowGroupMetaData> {
-        self.footer.metadata().row_groups().get(group)
+    /// How many bytes were read from it.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes.get().map_or(0, |bytes| bytes.bytes_read())
     }
 
-    /// What the footer says of a column's values in a row group. `kinds` are those of the column in
-    /// the whole file. `None` if the footer does not say enough.
-    pub fn range(&self, group: usize, column: usize, kinds: Kinds) -> Option<Range> {
-        let storage = &self.columns().get(column)?.storage;
-        if matches!(storage, Storage::Mixed(_)) {
-            return None;
-        }
-        let leaf = self
-            .footer
-            .parquet_schema()
-            .columns()
-            .iter()
-            .position(|leaf| leaf.path().parts().first() == Some(&self.columns()[column].name))?;
-        let chunk = self.group(group)?.columns().get(leaf)?;
-        let statistics = chunk.statistics()?;
-        let mut kinds = kinds;
-        let nulls = statistics.null_count_opt()?;
-        if nulls == 0 {
-            kinds -= Kinds::NULL;
-        } else if i64::try_from(nulls) == Ok(chunk.num_values()) {
-            kinds = Kinds::NULL;
-        }
-        let (min, max) = bounds(statistics, storage);
-        Some(Range { kinds, min, max })
+    /// The XXH3-128 of the whole file.
+    pub fn checksum(&self) -> Result<[u8; 16]> {
+        self.bytes()?.checksum()
+    }
+
+    fn bytes(&self) -> Result<&Arc<VerifiedFile>> {
+        self.bytes.get_or_try_init(|| {
+            let bytes = VerifiedFile::open(&self.archive, &self.record.path, &self.record.seal)?;
+            match bytes.identity() == self.identity {
+                true => Ok(Arc::new(bytes)),
+                false => Err(Error::damaged(self.path())(
+                    "it was replaced while it was read",
+                )),
+            }
+        })
     }
 
     /// Reads a column of a row group.
     pub fn decode(&self, group: usize, column: usize) -> Result<DecodedColumn> {
-        let damaged = |reason: String| Error::damaged(&self.path)(reason);
-        let stored = self
-            .columns()
-            .get(column)
-            .ok_or_else(|| Error::Internal(format!("no stored column {column}")))?;
-        let rows = self.rows(group);
-        let mask = ProjectionMask::roots(self.footer.parquet_schema(), [column]);
-        let file = self.file.try_clone().map_err(Error::io(&self.path))?;
-        let mut reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.footer.clone())
-                .with_row_groups(vec![group])
-                .with_projection(mask)
-                .with_batch_size(rows)
-                .build()
-                .map_err(Error::reading(&self.path))?;
-        let batch = reader
-            .next()
-            .ok_or_else(|| damaged("a row group is empty".to_owned()))?
-            .map_err(|error| damaged(error.to_string()))?;
-        let decoded = (batch.num_columns() == 1 && batch.num_rows() == rows)
-            .then(|| {
-                DecodedColumn::new(batch.column(0), &stored.storage, self.description.encoding)
-            })
-            .flatten();
-        decoded.ok_or_else(|| {
-            damaged(format!(
-                "column {} is not what its description says",
-                stored.name
-            ))
-        })
+        self.decode_rows(group, column, 0..self.rows(group))
     }
 
     /// Reads all columns of a row group.
@@ -160,57 +119,114 @@ impl ColdFile {
             .map(|column| self.decode(group, column))
             .collect()
     }
-}
 
-fn describe(footer: &ArrowReaderMetadata) -> Result<Description, &'static str> {
-    let pairs = footer.metadata().file_metadata().key_value_metadata();
-    let text = pairs
-        .and_then(|pairs| pairs.iter().find(|pair| pair.key == METADATA_KEY))
-        .and_then(|pair| pair.value.as_ref())
-        .ok_or("it was not written by sqlite-cold")?;
-    let description = Description::from_json(text)?;
-    let names = footer.schema().fields().iter().map(|field| field.name());
-    match names.eq(description.columns.iter().map(|column| &column.name)) {
-        true => Ok(description),
-        false => Err("its columns are not those of its description"),
+    /// Reads some rows of a column, which are numbered within the row group: decompresses the pages
+    /// that have them.
+    pub fn decode_rows(
+        &self,
+        group: usize,
+        column: usize,
+        rows: Span<usize>,
+    ) -> Result<DecodedColumn> {
+        let pages = GroupPages {
+            file: Arc::clone(self.bytes()?),
+            metadata: &self.footer.metadata,
+            group,
+        };
+        let all = self.rows(group);
+        let selection = (rows.len() < all).then(|| {
+            let skip = RowSelector::skip(rows.start);
+            let select = RowSelector::select(rows.len());
+            RowSelection::from(vec![skip, select])
+        });
+        let levels = self.footer.levels(column)?;
+        let batch = ParquetRecordBatchReader::try_new_with_row_groups(
+            levels,
+            &pages,
+            rows.len(),
+            selection,
+        )
+        .map_err(Error::reading(self.path()))?
+        .next()
+        .ok_or("a page is empty")
+        .map_err(Error::damaged(self.path()))?
+        .map_err(|error| self.arrow_error(error))?;
+        let Description { encoding, columns } = &self.footer.description;
+        let stored = columns.get(column);
+        let decoded = stored
+            .filter(|_| batch.num_columns() == 1 && batch.num_rows() == rows.len())
+            .and_then(|stored| DecodedColumn::new(batch.column(0), &stored.storage, *encoding));
+        decoded.ok_or_else(|| {
+            let name = stored.map_or("", |stored| &stored.name);
+            let reason = format!("column {name} is not what its description says");
+            Error::damaged(self.path())(reason)
+        })
+    }
+
+    fn arrow_error(&self, error: ArrowError) -> Error {
+        match error {
+            ArrowError::ExternalError(source) => match source.downcast::<ParquetError>() {
+                Ok(error) => Error::reading(self.path())(*error),
+                Err(other) => Error::damaged(self.path())(other),
+            },
+            other => Error::damaged(self.path())(other),
+        }
+    }
+
+    /// The filter that tells which values are surely not in a column of a row group, if it has one.
+    pub fn bloom_filter(&self, group: usize, column: usize) -> Result<Option<Sbbf>> {
+        match self.footer.chunk(group, column) {
+            Some(chunk) if chunk.bloom_filter_offset().is_some() => {
+                Sbbf::read_from_column_chunk(chunk, &**self.bytes()?)
+                    .map_err(Error::reading(self.path()))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
-/// The bounds of a column chunk as SQLite values.
-fn bounds(statistics: &Statistics, storage: &Storage) -> (Option<Owned>, Option<Owned>) {
-    let timestamp = |number: i64, shape: &Shape| {
-        let mut buffer = [0; MAX_LENGTH];
-        let text = shape.format(number, &mut buffer)?;
-        Some(Owned::Text(text.to_owned()))
-    };
-    match (statistics, storage) {
-        (Statistics::Int64(s), Storage::Integer) => {
-            let owned = |bound: Option<&i64>| bound.copied().map(Owned::Integer);
-            (owned(s.min_opt()), owned(s.max_opt()))
-        }
-        (Statistics::Int64(s), Storage::Timestamp(shape)) => {
-            let owned = |bound: Option<&i64>| timestamp(*bound?, shape);
-            (owned(s.min_opt()), owned(s.max_opt()))
-        }
-        (Statistics::Int32(s), Storage::Timestamp(shape)) => {
-            let owned = |bound: Option<&i32>| timestamp(i64::from(*bound?), shape);
-            (owned(s.min_opt()), owned(s.max_opt()))
-        }
-        (Statistics::Double(s), Storage::Real | Storage::Number) => {
-            let owned = |bound: Option<&f64>| bound.copied().map(Owned::Real);
-            (owned(s.min_opt()), owned(s.max_opt()))
-        }
-        (Statistics::ByteArray(s), Storage::Text) => {
-            let text = |bytes: &[u8]| Some(Owned::Text(String::from_utf8(bytes.to_vec()).ok()?));
-            (
-                s.min_bytes_opt().and_then(text),
-                s.max_bytes_opt().and_then(text),
-            )
-        }
-        (Statistics::ByteArray(s), Storage::Blob) => {
-            let blob = |bytes: &[u8]| Owned::Blob(bytes.to_vec());
-            (s.min_bytes_opt().map(blob), s.max_bytes_opt().map(blob))
-        }
-        _ => (None, None),
+/// The pages of one row group, as the Parquet reader asks for them.
+struct GroupPages<'a> {
+    file: Arc<VerifiedFile>,
+    metadata: &'a ParquetMetaData,
+    group: usize,
+}
+
+impl RowGroups for GroupPages<'_> {
+    fn num_rows(&self) -> usize {
+        let rows = self.metadata.row_group(self.group).num_rows();
+        usize::try_from(rows).unwrap_or(0)
+    }
+
+    fn column_chunks(&self, leaf: usize) -> ParquetResult<Box<dyn PageIterator>> {
+        let chunk = self.metadata.row_group(self.group).column(leaf);
+        let index = self.metadata.page_index_for_row_group(self.group);
+        let pages = SerializedPageReader::new(
+            Arc::clone(&self.file),
+            chunk,
+            self.num_rows(),
+            index.page_locations(leaf).cloned(),
+        )?;
+        Ok(Box::new(OneChunk(Some(Box::new(pages)))))
+    }
+
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(self.metadata.row_groups().get(self.group).into_iter())
+    }
+
+    fn metadata(&self) -> &ParquetMetaData {
+        self.metadata
     }
 }
+
+struct OneChunk(Option<Box<dyn PageReader>>);
+
+impl Iterator for OneChunk {
+    type Item = ParquetResult<Box<dyn PageReader>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.take().map(Ok)
+    }
+}
+
+impl PageIterator for OneChunk {}

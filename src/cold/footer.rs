@@ -1,236 +1,332 @@
-//! A look at a Parquet footer before it is parsed for good.
-//!
-//! The schema in a footer is a tree, and the parquet crate reads it by recursion: a crafted file of a
-//! few kilobytes could overflow the stack, which no error handling survives. Our files are two levels
-//! deep (the mixed columns), so the tree is walked here first, without recursion.
-//!
-//! Formats: <https://parquet.apache.org/docs/file-format/metadata/>,
-//! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
+//! What the footer of a cold file says: its columns, row groups and pages, and what is known of the
+//! values in them.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range as Span;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The root, and the groups of mixed columns.
-const MAX_LEVELS: usize = 2;
-/// How deep the values of other fields may nest; the format needs three.
-const MAX_SKIP: usize = 8;
-/// The footer's length and the magic bytes at the end of a file.
-const TAIL: u64 = 8;
+use arrow::datatypes::{DataType, Field, Fields};
+use once_cell::sync::OnceCell;
+use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
+use parquet::data_type::ByteArray;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::statistics::Statistics;
+use rusqlite::types::Value as Owned;
 
-const MALFORMED: &str = "its footer is malformed";
+use super::depth;
+use super::range::{Kinds, Range};
+use crate::catalog::files::FileRecord;
+use crate::error::{Error, Result};
+use crate::storage::read::VerifiedFile;
+use crate::stored::{Description, MAX_GROUP_ROWS, METADATA_KEY, Storage, StoredColumn};
+use crate::time::canonical::MAX_LENGTH;
 
-/// Fails if the schema in the file's footer nests deeper than that of a file of ours.
-pub fn check(file: &mut File, bytes: u64) -> Result<(), &'static str> {
-    let mut read = |position: u64, length: u64| {
-        let mut buffer = vec![0; usize::try_from(length).ok()?];
-        file.seek(SeekFrom::Start(position)).ok()?;
-        file.read_exact(&mut buffer).ok().map(|()| buffer)
-    };
-    let tail = read(bytes.checked_sub(TAIL).ok_or(MALFORMED)?, TAIL).ok_or(MALFORMED)?;
-    let (&[a, b, c, d], b"PAR1") = tail.split_first_chunk::<4>().ok_or(MALFORMED)? else {
-        return Err(MALFORMED);
-    };
-    let length = u64::from(u32::from_le_bytes([a, b, c, d]));
-    let start = (bytes - TAIL).checked_sub(length).ok_or(MALFORMED)?;
-    let footer = read(start, length).ok_or(MALFORMED)?;
-    let levels = Reader(&footer).schema_levels().ok_or(MALFORMED)?;
-    match levels <= MAX_LEVELS {
-        true => Ok(()),
-        false => Err("its schema is nested too deeply"),
-    }
+/// A footer, read and understood.
+#[derive(Debug)]
+pub struct Footer {
+    /// No other footer of this process has the same.
+    pub id: u64,
+    path: PathBuf,
+    record: FileRecord,
+    pub metadata: ParquetMetaData,
+    pub description: Description,
+    /// The Arrow types to read columns as.
+    fields: Fields,
+    /// One for each column: what the reader needs to know of it.
+    levels: Vec<OnceCell<FieldLevels>>,
+    /// The number in the file of each row group's first row, and at the end the number of rows.
+    starts: Vec<usize>,
+    /// The first Parquet column of each column.
+    leaves: Vec<usize>,
 }
 
-/// The types of the compact protocol.
-mod kind {
-    pub const STOP: u8 = 0;
-    pub const TRUE: u8 = 1;
-    pub const FALSE: u8 = 2;
-    pub const BYTE: u8 = 3;
-    pub const I16: u8 = 4;
-    pub const I32: u8 = 5;
-    pub const I64: u8 = 6;
-    pub const DOUBLE: u8 = 7;
-    pub const BINARY: u8 = 8;
-    pub const LIST: u8 = 9;
-    pub const SET: u8 = 10;
-    pub const STRUCT: u8 = 12;
-}
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// The fields that matter.
-const SCHEMA_OF_FILE: i64 = 2;
-const CHILDREN_OF_ELEMENT: i64 = 5;
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    /// How many levels of groups the schema has.
-    fn schema_levels(&mut self) -> Option<usize> {
-        let mut id = 0;
-        loop {
-            let kind = self.field(&mut id)?;
-            if kind == kind::STOP {
-                return None;
+impl Footer {
+    /// Reads the footer of `file`, which must be what `record` says.
+    pub fn read(file: &VerifiedFile, record: &FileRecord) -> Result<Self> {
+        let FileRecord {
+            rows, row_groups, ..
+        } = *record;
+        let path = file.path();
+        let damaged = |reason: &str| Error::damaged(path)(reason);
+        depth::check(file).map_err(damaged)?;
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Required)
+            .parse_and_finish(file)
+            .map_err(Error::reading(path))?;
+        let description = describe(&metadata).map_err(damaged)?;
+        let mut starts = vec![0];
+        for group in metadata.row_groups() {
+            let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+            if !(1..=MAX_GROUP_ROWS).contains(&rows) {
+                return Err(damaged("a row group has an impossible size"));
             }
-            if id != SCHEMA_OF_FILE || kind != kind::LIST {
-                self.skip(kind, MAX_SKIP)?;
-                continue;
-            }
-            let (count, element) = self.list()?;
-            if element != kind::STRUCT {
-                return None;
-            }
-            // The children that are still to come of each group that is open.
-            let mut open: Vec<i64> = Vec::new();
-            let mut levels = 0;
-            for _ in 0..count {
-                if let Some(children) = open.last_mut() {
-                    *children -= 1;
-                }
-                let children = self.element_children()?;
-                if children > 0 {
-                    open.push(children);
-                    levels = levels.max(open.len());
-                    if levels > MAX_LEVELS {
-                        return Some(levels);
-                    }
-                }
-                while open.last() == Some(&0) {
-                    open.pop();
-                }
-            }
-            return Some(levels);
+            starts.push(starts.last().map_or(0, |start| start + rows));
         }
-    }
-
-    /// Reads an element of the schema and returns its number of children.
-    fn element_children(&mut self) -> Option<i64> {
-        let (mut id, mut children) = (0, 0);
-        loop {
-            match self.field(&mut id)? {
-                kind::STOP => return Some(children),
-                kind::I32 if id == CHILDREN_OF_ELEMENT => children = self.zigzag()?,
-                kind => self.skip(kind, MAX_SKIP)?,
-            }
+        if (starts.len(), starts.last()) != (row_groups + 1, Some(&rows)) {
+            let found = starts.last().copied().unwrap_or_default();
+            let reason = format!(
+                "it has {found} rows in {} row groups, the catalog says {rows} in {row_groups}",
+                starts.len() - 1
+            );
+            return Err(damaged(&reason));
         }
-    }
-
-    /// Reads a field's header: its type, and its id by the one before.
-    fn field(&mut self, id: &mut i64) -> Option<u8> {
-        let header = self.byte()?;
-        let (delta, kind) = (header >> 4, header & 0xF);
-        if kind == kind::STOP {
-            return Some(kind);
+        let roots = metadata.file_metadata().schema_descr();
+        let leaves: Vec<usize> = (0..description.columns.len())
+            .filter_map(|column| {
+                (0..roots.num_columns()).find(|leaf| roots.get_column_root_idx(*leaf) == column)
+            })
+            .collect();
+        if leaves.len() != description.columns.len() {
+            return Err(damaged("a column has no values"));
         }
-        *id = match delta {
-            0 => self.zigzag()?,
-            delta => id.checked_add(i64::from(delta))?,
+        let mut footer = Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            path: path.to_owned(),
+            record: record.clone(),
+            fields: Fields::empty(),
+            levels: vec![OnceCell::new(); description.columns.len()],
+            metadata,
+            description,
+            starts,
+            leaves,
         };
-        Some(kind)
+        footer.fields = (0..footer.columns().len())
+            .map(|column| footer.field(column))
+            .collect();
+        Ok(footer)
     }
 
-    fn list(&mut self) -> Option<(u64, u8)> {
-        let header = self.byte()?;
-        let count = match header >> 4 {
-            15 => self.varint()?,
-            count => u64::from(count),
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn columns(&self) -> &[StoredColumn] {
+        &self.description.columns
+    }
+
+    pub fn row_groups(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The rows of a row group, by their numbers in the file.
+    pub fn rows(&self, group: usize) -> Span<usize> {
+        let start = |group: usize| self.starts.get(group).copied().unwrap_or_default();
+        start(group)..start(group + 1).max(start(group))
+    }
+
+    /// Whether the catalog records the file as it is here.
+    pub fn is(&self, record: &FileRecord) -> bool {
+        self.record == *record
+    }
+
+    /// Bytes that it takes in memory, roughly.
+    pub fn memory(&self) -> usize {
+        self.metadata.memory_size() + 256 * self.columns().len()
+    }
+
+    /// A column as Arrow sees it. Repeated text stays a dictionary.
+    fn field(&self, column: usize) -> Field {
+        let stored = &self.description.columns[column];
+        let repeated = self
+            .chunk(0, column)
+            .is_some_and(|chunk| chunk.dictionary_page_offset().is_some());
+        let data_type = match stored.storage.data_type() {
+            DataType::Utf8 if repeated => {
+                DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+            }
+            other => other,
         };
-        Some((count, header & 0xF))
+        Field::new(&stored.name, data_type, true)
     }
 
-    /// Passes over a value.
-    fn skip(&mut self, kind: u8, depth: usize) -> Option<()> {
-        let depth = depth.checked_sub(1)?;
-        match kind {
-            kind::TRUE | kind::FALSE => Some(()),
-            kind::BYTE => self.take(1),
-            kind::I16 | kind::I32 | kind::I64 => self.varint().map(|_| ()),
-            kind::DOUBLE => self.take(8),
-            kind::BINARY => {
-                let length = self.varint()?;
-                self.take(usize::try_from(length).ok()?)
-            }
-            kind::LIST | kind::SET => {
-                let (count, element) = self.list()?;
-                for _ in 0..count {
-                    match element {
-                        kind::TRUE | kind::FALSE => self.take(1)?,
-                        element => self.skip(element, depth)?,
-                    }
-                }
-                Some(())
-            }
-            kind::STRUCT => {
-                let mut id = 0;
-                loop {
-                    match self.field(&mut id)? {
-                        kind::STOP => return Some(()),
-                        kind => self.skip(kind, depth)?,
-                    }
-                }
-            }
-            _ => None,
+    /// What the reader needs to know of a column.
+    pub fn levels(&self, column: usize) -> Result<&FieldLevels> {
+        let cell = self
+            .levels
+            .get(column)
+            .ok_or_else(|| Error::Internal(format!("no stored column {column}")))?;
+        cell.get_or_try_init(|| {
+            let schema = self.metadata.file_metadata().schema_descr();
+            let mask = ProjectionMask::roots(schema, [column]);
+            parquet_to_arrow_field_levels(schema, mask, Some(&self.fields))
+                .map_err(Error::reading(&self.path))
+        })
+    }
+
+    /// The first column chunk of a column in a row group.
+    pub fn chunk(&self, group: usize, column: usize) -> Option<&ColumnChunkMetaData> {
+        let leaf = *self.leaves.get(column)?;
+        self.metadata.row_groups().get(group)?.columns().get(leaf)
+    }
+
+    fn locations(&self, group: usize, column: usize) -> &[PageLocation] {
+        let locations = || {
+            let leaf = *self.leaves.get(column)?;
+            self.metadata.page_index()?.page_locations(group, leaf)
+        };
+        locations().map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of pages of a column in a row group.
+    pub fn pages(&self, group: usize, column: usize) -> usize {
+        self.locations(group, column).len()
+    }
+
+    /// The page that has `row`, and its rows; rows are numbered within the row group. Pages of a
+    /// mixed column are those of its first field.
+    pub fn page_at(&self, group: usize, column: usize, row: usize) -> (usize, Span<usize>) {
+        let locations = self.locations(group, column);
+        let first = |page: usize| {
+            let first = locations.get(page).map(|location| location.first_row_index);
+            first.and_then(|first| usize::try_from(first).ok())
+        };
+        let page = locations
+            .partition_point(|location| {
+                usize::try_from(location.first_row_index).is_ok_and(|first| first <= row)
+            })
+            .saturating_sub(1);
+        let rows = self.rows(group).len();
+        let start = first(page).unwrap_or(0).min(row);
+        let end = first(page + 1)
+            .unwrap_or(rows)
+            .clamp(row + 1, rows.max(row + 1));
+        (page, start..end)
+    }
+
+    /// What is known of a column's values in a row group. `kinds` are those of the column in the
+    /// whole file. `None` if too little is.
+    pub fn group_range(&self, group: usize, column: usize, kinds: Kinds) -> Option<Range> {
+        let storage = &self.columns().get(column)?.storage;
+        let chunk = self.chunk(group, column)?;
+        let statistics = chunk.statistics()?;
+        let nulls = i64::try_from(statistics.null_count_opt()?).ok()?;
+        let kinds = without_nulls(kinds, nulls, chunk.num_values());
+        let (min, max) = match statistics {
+            Statistics::Int32(s) => (
+                s.min_opt().map(|n| Bound::Integer(i64::from(*n))),
+                s.max_opt().map(|n| Bound::Integer(i64::from(*n))),
+            ),
+            Statistics::Int64(s) => (
+                s.min_opt().copied().map(Bound::Integer),
+                s.max_opt().copied().map(Bound::Integer),
+            ),
+            Statistics::Double(s) => (
+                s.min_opt().copied().map(Bound::Real),
+                s.max_opt().copied().map(Bound::Real),
+            ),
+            Statistics::ByteArray(s) => (
+                s.min_opt().map(ByteArray::data).map(Bound::Bytes),
+                s.max_opt().map(ByteArray::data).map(Bound::Bytes),
+            ),
+            _ => (None, None),
+        };
+        range(storage, kinds, min, max)
+    }
+
+    /// What is known of a column's values in a page, as [`Self::group_range`].
+    pub fn page_range(
+        &self,
+        group: usize,
+        column: usize,
+        page: usize,
+        kinds: Kinds,
+    ) -> Option<Range> {
+        let storage = &self.columns().get(column)?.storage;
+        let leaf = *self.leaves.get(column)?;
+        let index = self.metadata.page_index()?.column_index(group, leaf)?;
+        if page >= usize::try_from(index.num_pages()).ok()? {
+            return None;
         }
-    }
-
-    fn take(&mut self, count: usize) -> Option<()> {
-        self.0 = self.0.get(count..)?;
-        Some(())
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn zigzag(&mut self) -> Option<i64> {
-        let value = self.varint()?;
-        Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+        let kinds = match index.is_null_page(page) {
+            true => Kinds::NULL,
+            false => without_nulls(kinds, index.null_count(page)?, i64::MAX),
+        };
+        let (min, max) = match index {
+            ColumnIndexMetaData::INT32(i) => (
+                i.min_value(page).map(|n| Bound::Integer(i64::from(*n))),
+                i.max_value(page).map(|n| Bound::Integer(i64::from(*n))),
+            ),
+            ColumnIndexMetaData::INT64(i) => (
+                i.min_value(page).copied().map(Bound::Integer),
+                i.max_value(page).copied().map(Bound::Integer),
+            ),
+            ColumnIndexMetaData::DOUBLE(i) => (
+                i.min_value(page).copied().map(Bound::Real),
+                i.max_value(page).copied().map(Bound::Real),
+            ),
+            ColumnIndexMetaData::BYTE_ARRAY(i) => (
+                i.min_value(page).map(Bound::Bytes),
+                i.max_value(page).map(Bound::Bytes),
+            ),
+            _ => (None, None),
+        };
+        range(storage, kinds, min, max)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A bound in Parquet's terms.
+enum Bound<'a> {
+    Integer(i64),
+    Real(f64),
+    Bytes(&'a [u8]),
+}
 
-    /// A footer with a version and elements that have these numbers of children.
-    fn footer(children: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0x15, 0x02, 0x19];
-        bytes.push(u8::try_from(children.len()).unwrap() << 4 | kind::STRUCT);
-        for count in children {
-            bytes.extend([0x48, 1, b'x', 0x15, count << 1, 0]);
-        }
-        bytes
+fn without_nulls(kinds: Kinds, nulls: i64, values: i64) -> Kinds {
+    match nulls {
+        0 => kinds - Kinds::NULL,
+        all if all == values => Kinds::NULL,
+        _ => kinds,
     }
+}
 
-    #[test]
-    fn levels_are_counted() {
-        for (children, levels) in [
-            (&[2, 0, 0][..], 1),
-            (&[2, 2, 0, 0, 0][..], 2),
-            (&[1, 1, 1, 0][..], 3),
-        ] {
-            assert_eq!(Reader(&footer(children)).schema_levels(), Some(levels));
-        }
+/// A range with Parquet's bounds as SQLite's values.
+fn range(
+    storage: &Storage,
+    kinds: Kinds,
+    min: Option<Bound<'_>>,
+    max: Option<Bound<'_>>,
+) -> Option<Range> {
+    if matches!(storage, Storage::Mixed(_)) {
+        return None;
     }
-
-    #[test]
-    fn cut_footers_are_malformed() {
-        let whole = footer(&[2, 0, 0]);
-        for length in 0..whole.len() {
-            assert_eq!(Reader(&whole[..length]).schema_levels(), None);
+    let bound = |bound: Option<Bound<'_>>| match (bound?, storage) {
+        (Bound::Integer(integer), Storage::Integer) => Some(Owned::Integer(integer)),
+        (Bound::Integer(count), Storage::Timestamp(shape)) => {
+            let mut buffer = [0; MAX_LENGTH];
+            Some(Owned::Text(shape.format(count, &mut buffer)?.to_owned()))
         }
+        (Bound::Real(real), Storage::Real | Storage::Number) => Some(Owned::Real(real)),
+        (Bound::Bytes(bytes), Storage::Text) => {
+            Some(Owned::Text(String::from_utf8(bytes.to_vec()).ok()?))
+        }
+        (Bound::Bytes(bytes), Storage::Blob) => Some(Owned::Blob(bytes.to_vec())),
+        _ => None,
+    };
+    Some(Range {
+        kinds,
+        min: bound(min),
+        max: bound(max),
+        ascending: false,
+    })
+}
+
+fn describe(metadata: &ParquetMetaData) -> Result<Description, &'static str> {
+    let pairs = metadata.file_metadata().key_value_metadata();
+    let text = pairs
+        .and_then(|pairs| pairs.iter().find(|pair| pair.key == METADATA_KEY))
+        .and_then(|pair| pair.value.as_ref())
+        .ok_or("it was not written by sqlite-cold")?;
+    let description = Description::from_json(text)?;
+    let root = metadata.file_metadata().schema_descr().root_schema();
+    let names = root.get_fields().iter().map(|field| field.name());
+    match names.eq(description.columns.iter().map(|column| &column.name)) {
+        true => Ok(description),
+        false => Err("its columns are not those of its description"),
     }
 }

@@ -1,19 +1,36 @@
-//! The flow in: query -> prune (catalog) -> open (file) -> decode -> SQLite.
+//! The flow in: query -> plan -> prune (catalog) -> open (file) -> select rows -> decode -> SQLite.
 //!
-//! - [`table`]: the virtual table, and what it pushes down
-//! - [`plan`]: the pushed-down terms, as they travel from xBestIndex to xFilter
-//! - [`columns`]: the columns, and which column of a file each is
-//! - [`range`]: which files and row groups a term rules out
-//! - [`scan`]: the cursor over the files that are left
-//! - [`file`](mod@file): an open cold file
-//! - [`footer`]: a look at a footer before it is trusted
+//! - [`table`]: the virtual table
+//! - [`columns`]: its columns, and which column of a file each is
+//! - [`planner`]: what is pushed down, and what it costs
+//! - [`plan`]: what was decided, as it travels from xBestIndex to xFilter
+//! - [`state`]: what the catalog says of a table, and which files a query can skip
+//! - [`scan`]: the cursor
+//! - [`ahead`]: row groups one after the other, prepared ahead by worker threads
+//! - [`merge`]: the order of an ORDER BY, over files that overlap
+//! - [`group`]: a row group: which rows count, and their columns page by page
+//! - [`predicate`], [`range`]: what a term rules out, and what is known of values
+//! - [`selection`]: the rows that are left
+//! - [`file`](mod@file), [`footer`], [`depth`]: an open cold file, and what it says of itself
 //! - [`decode`]: Parquet columns back to SQLite values
+//! - [`cache`]: what was read and may be needed again
+//! - [`stats`]: what scans did
 
+pub mod ahead;
+pub mod cache;
 pub mod columns;
 pub mod decode;
+pub mod depth;
 pub mod file;
 pub mod footer;
+pub mod group;
+pub mod merge;
 pub mod plan;
+pub mod planner;
+pub mod predicate;
 pub mod range;
 pub mod scan;
+pub mod selection;
+pub mod state;
+pub mod stats;
 pub mod table;

@@ -1,27 +1,31 @@
-//! The cursor of `cold_t`: file after file, row group after row group, decoding a column of a row
-//! group when its first value is asked for.
+//! The cursor of `cold_t`: reads the catalog when it is started, then goes through the row groups that
+//! are left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
+use once_cell::sync::OnceCell;
 use rusqlite::Connection;
-use rusqlite::types::Value as Owned;
 
+use super::ahead::{Part, Step, Steps};
+use super::cache::Cache;
 use super::columns::Shape;
-use super::decode::{DecodedColumn, Scratch};
-use super::file::ColdFile;
-use super::plan::Plan;
-use super::range::{Range, Test};
+use super::decode::Scratch;
+use super::group::{Context, Group, ScanFile};
+use super::merge::{self, OrderedFile};
+use super::plan::{Operator, Plan};
+use super::predicate::{Predicate, Rules};
+use super::state::TableState;
+use super::stats::{ScanLog, ScanStats};
 use crate::catalog::files::{self, FileEntry};
-use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::settings;
-use crate::sql;
 use crate::sqlite::pin::ReadPin;
-use crate::sqlite::value::Output;
+use crate::sqlite::value::{Arguments, Output};
 use crate::sqlite::vtab::Cursor;
-use crate::storage::Archive;
-use crate::table::Column;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 
@@ -29,179 +33,253 @@ use crate::value::Value;
 pub struct Scan {
     connection: Rc<Connection>,
     shape: Rc<Shape>,
-    /// The columns that files were written with.
-    schemas: BTreeMap<i64, Vec<Column>>,
-    /// Where the columns are in files of each schema.
-    positions: HashMap<i64, Vec<Option<usize>>>,
-    tests: Vec<ColumnTest>,
-    /// The files that are left to read, the next one last.
-    files: Vec<FileEntry>,
-    tombstones: HashMap<i64, Vec<usize>>,
-    archive: Option<Archive>,
-    current: Option<OpenFile>,
+    /// The catalog's state, and the number of changes that the connection had made when it was read.
+    /// Other connections' changes stay out as long as the snapshot is held.
+    state: Option<(u64, Rc<TableState>)>,
+    stats: Rc<RefCell<ScanStats>>,
+    steps: Option<Steps>,
+    current: Option<Part>,
+    /// Of a row group's selected rows.
+    position: usize,
+    rows_returned: usize,
     scratch: Scratch,
     /// All of a scan reads one state of the catalog.
     _snapshot: ReadPin,
 }
 
-/// A test, and what the catalog knows of its column in each file.
-struct ColumnTest {
-    column: usize,
-    test: Test,
-    ranges: HashMap<i64, Range>,
-}
-
-/// The file that is being read.
-struct OpenFile {
-    entry: FileEntry,
-    file: ColdFile,
-    /// Where each column of the table is in the file.
-    stored: Vec<Option<usize>>,
-    tombstones: Vec<usize>,
-    /// The row group that is being read, and the number in the file of its first row.
-    group: usize,
-    group_start: usize,
-    /// The current row within the group.
-    row: usize,
-    /// The columns of the group that have been asked for.
-    decoded: Vec<Option<DecodedColumn>>,
-}
-
 impl Scan {
-    pub fn open(connection: Rc<Connection>, shape: Rc<Shape>) -> Result<Self> {
+    pub fn open(connection: Rc<Connection>, shape: Rc<Shape>, log: &ScanLog) -> Result<Self> {
         Ok(Self {
             _snapshot: ReadPin::new(&connection)?,
+            stats: log.begin(&shape.name),
             connection,
             shape,
-            schemas: BTreeMap::new(),
-            positions: HashMap::new(),
-            tests: Vec::new(),
-            files: Vec::new(),
-            tombstones: HashMap::new(),
-            archive: None,
+            state: None,
+            steps: None,
             current: None,
+            position: 0,
+            rows_returned: 0,
             scratch: [0; MAX_LENGTH],
         })
     }
 
-    /// The tests of a plan, each with what the catalog knows of its column.
-    fn tests(&self, plan: &Plan, arguments: &[Value<'_>], table: i64) -> Result<Vec<ColumnTest>> {
-        let encoding = sql::encoding(&self.connection)?;
-        let mut tests = Vec::new();
-        for (term, value) in plan.terms.iter().zip(arguments) {
+    /// The catalog's state in the snapshot of the query.
+    fn state(&mut self) -> Result<Option<Rc<TableState>>> {
+        let changes = self.connection.total_changes();
+        if let Some((read_at, state)) = &self.state
+            && *read_at == changes
+        {
+            return Ok(Some(Rc::clone(state)));
+        }
+        let state = TableState::read(&self.connection, &self.shape)?.map(Rc::new);
+        self.state = state.clone().map(|state| (changes, state));
+        Ok(state)
+    }
+
+    /// The predicates of a plan, each with its column.
+    fn predicates(
+        &self,
+        plan: &Plan,
+        arguments: &Arguments<'_>,
+    ) -> Result<Vec<(usize, Predicate)>> {
+        let mut predicates = Vec::new();
+        for (position, term) in plan.terms.iter().enumerate() {
             let Some(column) = self.shape.columns.get(term.column) else {
                 continue;
             };
-            let (comparison, binary) = (term.comparison, term.binary_collation);
-            let Some(test) = Test::new(comparison, *value, column.affinity, binary, encoding)
-            else {
-                continue;
+            let rules = Rules {
+                affinity: column.affinity,
+                binary_collation: term.binary_collation,
+                encoding: self.shape.encoding,
             };
-            let mut ranges = HashMap::new();
-            for (schema, stored) in &self.schemas {
-                let position = self
-                    .positions
-                    .get(schema)
-                    .and_then(|p| *p.get(term.column)?);
-                if let Some(stored) = position.and_then(|position| stored.get(position)) {
-                    let known = files::ranges(&self.connection, table, *schema, &stored.name)?;
-                    ranges.extend(known);
+            let predicate = match term.operator {
+                Operator::Compare(comparison) => {
+                    Predicate::new(comparison, arguments.value(position)?, rules)
+                }
+                Operator::In => {
+                    let list = arguments.list(position)?;
+                    Predicate::any_of(list.iter().map(Value::from), rules)
+                }
+            };
+            predicates.extend(predicate.map(|predicate| (term.column, predicate)));
+        }
+        Ok(predicates)
+    }
+
+    /// A file of the scan.
+    fn scan_file(
+        &self,
+        entry: FileEntry,
+        state: &TableState,
+        context: &Context,
+    ) -> Result<Arc<ScanFile>> {
+        let schema = state.schemas.get(&entry.schema).ok_or_else(|| {
+            Error::refused("the archive catalog is damaged: a file has no columns")
+        })?;
+        let kinds = context
+            .predicates
+            .iter()
+            .map(|(column, _)| Ok(state.range(&self.connection, *column, &entry)?.kinds));
+        Ok(Arc::new(ScanFile {
+            kinds: kinds.collect::<Result<_>>()?,
+            columns: Arc::clone(&schema.columns),
+            positions: Arc::clone(&schema.positions),
+            tombstones: files::tombstones(&self.connection, entry.id)?,
+            counters: Arc::clone(&context.counters),
+            opened: OnceCell::new(),
+            entry,
+        }))
+    }
+
+    /// What is to be read, in which order.
+    fn steps(&self, plan: &Plan, state: &TableState, context: &Arc<Context>) -> Result<Vec<Step>> {
+        let entries = state.files(&self.connection, &context.predicates)?;
+        if let Some(order) = &plan.order {
+            let ordered = entries.into_iter().map(|entry| {
+                let columns = order.columns.iter();
+                let ranges = columns.map(|column| state.range(&self.connection, *column, &entry));
+                Ok(OrderedFile {
+                    ranges: ranges.collect::<Result<_>>()?,
+                    file: self.scan_file(entry, state, context)?,
+                })
+            });
+            return Ok(merge::steps(ordered.collect::<Result<_>>()?, order));
+        }
+        let mut steps = Vec::new();
+        for entry in entries {
+            let file = self.scan_file(entry, state, context)?;
+            let group = |number: usize| Step::Group {
+                file: Arc::clone(&file),
+                number,
+                descending: false,
+            };
+            steps.extend((0..file.entry.record.row_groups).map(group));
+        }
+        Ok(steps)
+    }
+
+    /// Passes over rows, as an OFFSET asks.
+    fn skip(&mut self, rows: usize) -> Result<()> {
+        let mut left = match &mut self.steps {
+            Some(steps) => steps.skip_files(rows),
+            None => 0,
+        };
+        self.settle()?;
+        while left > 0 && !self.eof() {
+            match &self.current {
+                Some(Part::Group(group)) => {
+                    let here = (group.selection.len() - self.position).min(left);
+                    self.position += here;
+                    left -= here;
+                    self.settle()?;
+                }
+                _ => {
+                    self.step()?;
+                    left -= 1;
                 }
             }
-            tests.push(ColumnTest {
-                column: term.column,
-                test,
-                ranges,
-            });
         }
-        Ok(tests)
+        Ok(())
     }
 
-    /// Opens the next file that may have rows for this scan.
-    fn next_file(&mut self) -> Result<bool> {
-        let Some(archive) = &self.archive else {
-            return Ok(false);
-        };
-        let Some(entry) = self.files.pop() else {
-            self.current = None;
-            return Ok(false);
-        };
-        let file = ColdFile::open(archive, &entry.path, entry.bytes, entry.rows)?;
-        let schema = self
-            .schemas
-            .get(&entry.schema)
-            .map_or(&[][..], Vec::as_slice);
-        let stored = file.columns().iter().map(|column| &column.name);
-        if !stored.eq(schema.iter().map(|column| &column.name)) {
-            return Err(Error::damaged(file.path())(
-                "its columns are not those that the catalog says it has",
-            ));
+    /// Moves to the next row.
+    fn step(&mut self) -> Result<()> {
+        match &mut self.current {
+            Some(Part::Group(group)) => {
+                self.position += 1;
+                if self.position < group.selection.len() {
+                    return Ok(());
+                }
+            }
+            Some(Part::Merge(merge)) => merge.advance()?,
+            None => {}
         }
-        self.current = Some(OpenFile {
-            stored: self
-                .positions
-                .get(&entry.schema)
-                .cloned()
-                .unwrap_or_default(),
-            tombstones: self.tombstones.remove(&entry.id).unwrap_or_default(),
-            decoded: Vec::new(),
-            group: 0,
-            group_start: 0,
-            row: 0,
-            file,
-            entry,
-        });
-        Ok(true)
+        self.settle()
     }
 
-    /// Moves to the first row that counts, from the current position on.
+    /// Goes on to the next part, if the present one has no more rows.
     fn settle(&mut self) -> Result<()> {
         loop {
-            if let Some(current) = &mut self.current
-                && current.settle(&self.tests)
-            {
+            match &self.current {
+                Some(Part::Group(group)) if self.position < group.selection.len() => return Ok(()),
+                Some(Part::Merge(merge)) if merge.has_row() => return Ok(()),
+                _ => {}
+            }
+            self.position = 0;
+            self.current = match &mut self.steps {
+                Some(steps) => steps.next(self.rows_returned)?,
+                None => None,
+            };
+            if self.current.is_none() {
+                self.end();
                 return Ok(());
             }
-            if !self.next_file()? {
-                return Ok(());
-            }
+        }
+    }
+
+    /// Lets go of files and threads, and notes what was done.
+    fn end(&mut self) {
+        self.current = None;
+        if self.steps.take().is_some() {
+            let mut stats = self.stats.borrow_mut();
+            stats.rows_returned += std::mem::take(&mut self.rows_returned) as u64;
+            stats.elapsed = Some(stats.began.elapsed());
         }
     }
 }
 
 impl Cursor for Scan {
-    fn filter(&mut self, plan: &str, arguments: &[Value<'_>]) -> Result<()> {
-        self.current = None;
-        self.files.clear();
-        if !catalog::exists(&self.connection)? {
-            return Ok(());
-        }
-        let Some(table) = tables::find(&self.connection, &self.shape.name)? else {
+    fn filter(&mut self, plan: &str, arguments: &Arguments<'_>) -> Result<()> {
+        self.end();
+        let text = plan;
+        let plan = Plan::decode(text, &self.shape.names)?;
+        let Some(state) = self.state()? else {
             return Ok(());
         };
-        self.schemas = tables::schemas(&self.connection, table.id)?;
-        let positions =
-            |(id, stored): (&i64, &Vec<Column>)| Ok((*id, self.shape.positions(stored)?));
-        self.positions = self.schemas.iter().map(positions).collect::<Result<_>>()?;
-        self.tests = self.tests(&Plan::decode(plan)?, arguments, table.id)?;
-        self.files = files::readable(&self.connection, table.id)?;
-        self.files
-            .retain(|file| self.tests.iter().all(|test| test.may_match_file(file.id)));
-        self.files.reverse();
-        // Read here like all of the catalog: the scan may go on after its connection was closed.
-        self.tombstones = files::tombstones(&self.connection, table.id)?;
-        self.archive = match self.files.is_empty() {
-            true => None,
-            false => Some(settings::archive(&self.connection)?),
+        let counters = {
+            let mut stats = self.stats.borrow_mut();
+            if stats.loops == 0 {
+                stats.plan = text.to_owned();
+                stats.began = Instant::now();
+            }
+            stats.loops += 1;
+            stats.files += state.totals.files;
+            stats.row_groups += state.totals.row_groups;
+            Arc::clone(&stats.counters)
         };
-        self.settle()
+        let context = Arc::new(Context {
+            archive: settings::archive(&self.connection)?,
+            cache: cache(&self.connection)?,
+            max_workers: settings::MAX_WORKERS.count(&self.connection)?,
+            counters,
+            predicates: self.predicates(&plan, arguments)?,
+            wanted: self
+                .shape
+                .columns
+                .iter()
+                .map(|_| AtomicBool::new(false))
+                .collect(),
+            defaults: self
+                .shape
+                .columns
+                .iter()
+                .map(|column| column.default.clone())
+                .collect(),
+        });
+        let number = |has: bool, position: usize| match has.then(|| arguments.value(position)) {
+            Some(Ok(Value::Integer(number))) => usize::try_from(number).ok(),
+            _ => None,
+        };
+        let limit = number(plan.limit, plan.terms.len());
+        let offset = number(plan.offset, plan.terms.len() + usize::from(plan.limit));
+        let steps = self.steps(&plan, &state, &context)?;
+        self.steps = Some(Steps::new(context, steps, limit));
+        self.skip(offset.unwrap_or(0))
     }
 
     fn next(&mut self) -> Result<()> {
-        if let Some(current) = &mut self.current {
-            current.row += 1;
-        }
-        self.settle()
+        self.rows_returned += 1;
+        self.step()
     }
 
     fn eof(&self) -> bool {
@@ -209,83 +287,39 @@ impl Cursor for Scan {
     }
 
     fn column(&mut self, column: usize, output: &mut Output) -> Result<()> {
-        let current = self.current.as_mut().ok_or_else(no_row)?;
-        match current.stored.get(column).copied().flatten() {
-            Some(stored) => output.set(current.value(stored, &mut self.scratch)?),
-            None => {
-                let default = self
-                    .shape
-                    .columns
-                    .get(column)
-                    .map_or(&Owned::Null, |c| &c.default);
-                output.set(Value::from(default));
-            }
-        }
+        let (group, row) = row(&mut self.current, self.position)?;
+        output.set(group.value(column, row, &mut self.scratch)?);
         Ok(())
     }
 
-    fn rowid(&self) -> Result<i64> {
-        let current = self.current.as_ref().ok_or_else(no_row)?;
-        let row = i64::try_from(current.group_start + current.row).unwrap_or(i64::MAX);
-        Ok((current.entry.id << 32) | row)
+    fn rowid(&mut self) -> Result<i64> {
+        let (group, row) = row(&mut self.current, self.position)?;
+        Ok(group.rowid(row))
     }
 }
 
-fn no_row() -> Error {
-    Error::Internal("the scan has no current row".into())
+/// The cache, as the settings say.
+fn cache(connection: &Connection) -> Result<Cache> {
+    let limit = match settings::QUERY_CACHE_ENABLED.is_on(connection)? {
+        true => settings::CACHE_BYTES.count(connection)?,
+        false => 0,
+    };
+    let lifetime = settings::QUERY_CACHE_TTL.count(connection)?;
+    Ok(Cache::new(limit, Duration::from_secs(lifetime as u64)))
 }
 
-impl ColumnTest {
-    fn may_match_file(&self, file: i64) -> bool {
-        self.ranges
-            .get(&file)
-            .is_none_or(|range| range.may_match(&self.test))
-    }
+/// The row group and the row in it that is current.
+fn row(current: &mut Option<Part>, position: usize) -> Result<(&mut Group, usize)> {
+    let row = match current {
+        Some(Part::Group(group)) => group.row_at(position).map(|row| (group, row)),
+        Some(Part::Merge(merge)) => merge.row(),
+        None => None,
+    };
+    row.ok_or_else(|| Error::Internal("the scan has no current row".into()))
 }
 
-impl OpenFile {
-    /// Moves on to a row that counts, which may be the present one; `false` at the end of the file.
-    fn settle(&mut self, tests: &[ColumnTest]) -> bool {
-        loop {
-            let position = self.group_start + self.row;
-            if self.group >= self.file.row_groups() || position >= self.entry.published {
-                return false;
-            }
-            let rows = self.file.rows(self.group);
-            if self.row == 0 && !tests.iter().all(|test| self.may_match_group(test)) {
-                self.row = rows;
-            }
-            if self.row >= rows {
-                self.group += 1;
-                self.group_start += rows;
-                self.row = 0;
-                self.decoded.clear();
-            } else if self.tombstones.binary_search(&position).is_ok() {
-                self.row += 1;
-            } else {
-                return true;
-            }
-        }
-    }
-
-    fn may_match_group(&self, test: &ColumnTest) -> bool {
-        let range = || {
-            let kinds = test.ranges.get(&self.entry.id)?.kinds;
-            let stored = self.stored.get(test.column).copied().flatten()?;
-            self.file.range(self.group, stored, kinds)
-        };
-        range().is_none_or(|range| range.may_match(&test.test))
-    }
-
-    fn value<'a>(&'a mut self, stored: usize, scratch: &'a mut Scratch) -> Result<Value<'a>> {
-        if self.decoded.is_empty() {
-            self.decoded.resize_with(self.file.columns().len(), || None);
-        }
-        let slot = self.decoded.get_mut(stored).ok_or_else(no_row)?;
-        let decoded = match slot {
-            Some(decoded) => decoded,
-            None => slot.insert(self.file.decode(self.group, stored)?),
-        };
-        Ok(decoded.value(self.row, scratch))
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -3,31 +3,59 @@
 //! Made by `CREATE VIRTUAL TABLE temp.cold_t USING archive_cold('t', 'signature')`; the signature
 //! only makes the statement differ when the columns do.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 
 use super::columns::{ColdColumn, Shape, Source};
-use super::plan::Plan;
+use super::planner;
 use super::scan::Scan;
-use crate::catalog::{self, files, tables};
+use super::state::TableState;
+use super::stats::ScanLog;
+use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
-use crate::sql::quote;
-use crate::sqlite::vtab::{Comparison, Query, Table};
+use crate::sql::{self, quote};
+use crate::sqlite::query::Query;
+use crate::sqlite::vtab::Table;
 use crate::stored::ROWID_COLUMN;
 use crate::table::{self, Affinity, Column, Key};
 
 /// The hidden column that shows the rowid a row had, or has, in its table.
 const ROWID: &str = "rowid";
 
-/// What opening one file costs, in rows read.
-const FILE_COST: f64 = 100.0;
-
 /// The virtual table.
 pub struct ColdTable {
-    connection: Rc<Connection>,
-    shape: Rc<Shape>,
+    pub connection: Rc<Connection>,
+    pub shape: Rc<Shape>,
+    log: ScanLog,
+    /// What the catalog said when a query was last planned, and when that was.
+    planned: RefCell<Option<((i64, u64), Rc<TableState>)>>,
+}
+
+impl ColdTable {
+    /// What the catalog says now. Plans may only take it for an estimate: a statement can be run long
+    /// after it was planned.
+    pub fn state(&self) -> Result<Option<Rc<TableState>>> {
+        let changes = self.connection.total_changes();
+        let version = (sql::data_version(&self.connection)?, changes);
+        let mut planned = self.planned.borrow_mut();
+        if let Some((read_at, state)) = &*planned
+            && *read_at == version
+        {
+            return Ok(Some(Rc::clone(state)));
+        }
+        let state = TableState::read(&self.connection, &self.shape)?.map(Rc::new);
+        *planned = state.clone().map(|state| (version, state));
+        Ok(state)
+    }
+
+    /// The column of this number, if SQLite names one.
+    pub fn column(&self, number: Option<usize>) -> Option<(usize, &ColdColumn)> {
+        let number = number?;
+        Some((number, self.shape.columns.get(number)?))
+    }
 }
 
 /// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those of the
@@ -48,8 +76,13 @@ pub fn visible_columns(connection: &Connection, name: &str) -> Result<Option<Vec
 
 impl Table for ColdTable {
     type Cursor = Scan;
+    type Shared = ScanLog;
 
-    fn connect(connection: Rc<Connection>, arguments: &[&str]) -> Result<(Self, String)> {
+    fn connect(
+        connection: Rc<Connection>,
+        log: &ScanLog,
+        arguments: &[&str],
+    ) -> Result<(Self, String)> {
         let name = arguments
             .first()
             .and_then(|argument| argument.trim().strip_prefix('\'')?.strip_suffix('\''))
@@ -63,90 +96,59 @@ impl Table for ColdTable {
         let declared = visible_columns(&connection, &name)?.ok_or_else(never)?;
         let mut declaration: Vec<String> = declared.iter().map(Column::declaration).collect();
         let mut columns = Vec::with_capacity(declared.len() + 1);
+        let key = hot.map(|hot| hot.key);
         for (index, column) in declared.iter().enumerate() {
-            let unique = |table: &table::Table| match &table.key {
-                Key::Rowid { alias, .. } => *alias == Some(index),
-                Key::Primary(key) => key[..] == [index],
-            };
+            let is_rowid =
+                matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
+            let is_key = matches!(&key, Some(Key::Primary(key)) if key[..] == [index]);
             columns.push(ColdColumn {
                 source: Source::Column(index),
                 affinity: column.affinity(),
+                binary: column.collation.eq_ignore_ascii_case("BINARY"),
                 default: column.default_value(&connection)?,
-                unique: hot.as_ref().is_some_and(unique),
+                unique: is_rowid || is_key,
+                is_rowid,
             });
         }
-        if let Some(Key::Rowid { alias, .. }) = hot.map(|hot| hot.key)
-            && !declared
-                .iter()
-                .any(|column| column.name.eq_ignore_ascii_case(ROWID))
+        let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
+        if let Some(Key::Rowid { alias, .. }) = key
+            && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
         {
             declaration.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
             columns.push(ColdColumn {
                 source: alias.map_or(Source::Rowid, Source::Column),
                 affinity: Affinity::Numeric,
+                binary: true,
                 default: Owned::Null,
                 unique: true,
+                is_rowid: true,
             });
+            names.push(ROWID.to_owned());
         }
         let table = Self {
-            connection,
             shape: Rc::new(Shape {
+                encoding: sql::encoding(&connection)?,
                 name,
                 declared,
                 columns,
+                names,
             }),
+            connection,
+            log: log.clone(),
+            planned: RefCell::default(),
         };
         Ok((table, format!("CREATE TABLE x({})", declaration.join(", "))))
     }
 
     fn best_index(&self, query: &mut Query<'_>) -> Result<()> {
-        let mut constraints = query.constraints();
-        constraints.retain(|constraint| {
-            let column = constraint
-                .column
-                .and_then(|column| self.shape.columns.get(column));
-            // SQLite compares `x IN (SELECT y)` value by value if the virtual table takes it, and
-            // forgets the affinity of y then. Only a numeric affinity of x makes that the same.
-            column.is_some_and(|column| {
-                column.affinity == Affinity::Numeric || !query.may_be_in(constraint)
-            })
-        });
-        for (position, constraint) in constraints.iter().enumerate() {
-            query.push(constraint, position);
-        }
-        let (files, rows) = match tables::find(&self.connection, &self.shape.name)? {
-            Some(table) => files::totals(&self.connection, table.id)?,
-            None => (0, 0),
-        };
-        let mut share = 1.0;
-        let mut one = false;
-        for constraint in &constraints {
-            let column = constraint
-                .column
-                .and_then(|column| self.shape.columns.get(column));
-            let unique = column.is_some_and(|column| column.unique);
-            match constraint.comparison {
-                Comparison::Eq | Comparison::Is if unique => one = true,
-                Comparison::Eq | Comparison::Is | Comparison::IsNull => share *= 0.1,
-                Comparison::IsNotNull => {}
-                _ => share *= 0.4,
-            }
-        }
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let (files, rows) = (files as f64, rows as f64);
-        let (cost, expected) = match one {
-            true => (FILE_COST + rows / files.max(1.0), 1.0),
-            false => (share * (files * FILE_COST + rows), (share * rows).max(1.0)),
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "an estimate")]
-        query.finish(
-            &Plan::new(&constraints).encode(),
-            cost.max(1.0),
-            expected as i64,
-        )
+        planner::plan(self, query)
     }
 
     fn open(&self) -> Result<Scan> {
-        Scan::open(Rc::clone(&self.connection), Rc::clone(&self.shape))
+        Scan::open(
+            Rc::clone(&self.connection),
+            Rc::clone(&self.shape),
+            &self.log,
+        )
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use rusqlite::{Connection, ffi};
 use sqlite_loadable::ext::faux_sqlite_extension_init2;
 
-use super::panic;
+use super::{api as routines, panic};
 use crate::error::Error;
 use crate::functions;
 
@@ -23,6 +23,7 @@ pub unsafe extern "C" fn sqlite3_cold_init(
     api: *mut ffi::sqlite3_api_routines,
 ) -> c_int {
     panic::silence();
+    routines::remember(api);
     // SAFETY: by contract. Both crates keep the table of functions for themselves.
     unsafe {
         faux_sqlite_extension_init2(api.cast());

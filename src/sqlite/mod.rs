@@ -3,15 +3,19 @@
 //! - [`entry`]: what SQLite calls when it loads the library
 //! - [`function`]: scalar SQL functions
 //! - [`vtab`]: virtual tables and table-valued functions
+//! - [`query`]: what SQLite asks them when it plans a query
+//! - [`api`]: functions of SQLite that the bindings do not have
 //! - [`value`]: `sqlite3_value` in, `sqlite3_context` out
 //! - [`pin`]: a read transaction held open without a borrow
 //! - [`panic`]: no panic crosses into SQLite
 
 #![allow(unsafe_code)]
 
+pub mod api;
 pub mod entry;
 pub mod function;
 pub mod panic;
 pub mod pin;
+pub mod query;
 pub mod value;
 pub mod vtab;

@@ -1,11 +1,12 @@
 //! `sqlite3_value` to [`Value`], and [`Value`] to a function's or a column's result.
 
-use std::slice;
+use std::{ptr, slice};
 
 use rusqlite::ffi;
+use sqlite_loadable::ext::{sqlite3ext_vtab_in_first, sqlite3ext_vtab_in_next};
 
 use crate::error::{Error, Result};
-use crate::value::{Encoding, Value};
+use crate::value::{Encoding, OwnedKey, Value};
 
 /// Reads an argument that SQLite passed to a callback.
 ///
@@ -43,6 +44,52 @@ unsafe fn bytes<'a>(start: *const u8, length: i32) -> Result<&'a [u8]> {
             ffi::Error::new(ffi::SQLITE_NOMEM),
             None,
         ))),
+    }
+}
+
+/// The values that a cursor is started with.
+pub struct Arguments<'a>(&'a [*mut ffi::sqlite3_value]);
+
+impl<'a> Arguments<'a> {
+    /// # Safety
+    /// The values must be valid for `'a`.
+    pub unsafe fn new(values: &'a [*mut ffi::sqlite3_value]) -> Self {
+        Self(values)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn argument(&self, position: usize) -> Result<*mut ffi::sqlite3_value> {
+        let argument = self.0.get(position).copied();
+        argument.ok_or_else(|| Error::Internal(format!("there is no argument {position}")))
+    }
+
+    /// A single value.
+    pub fn value(&self, position: usize) -> Result<Value<'a>> {
+        // SAFETY: valid by the contract of `new`, and nothing converts it meanwhile.
+        unsafe { read(self.argument(position)?) }
+    }
+
+    /// The values of an IN for which [`Query::take_list`](super::query::Query::take_list) asked.
+    pub fn list(&self, position: usize) -> Result<Vec<OwnedKey>> {
+        let list = self.argument(position)?;
+        let mut values = Vec::new();
+        let mut value = ptr::null_mut();
+        // SAFETY: `take_list` made sure that SQLite has both functions, and that the argument is a
+        // list. Each value is copied before the next is asked for.
+        unsafe {
+            let mut code = sqlite3ext_vtab_in_first(list.cast(), &raw mut value);
+            while code == ffi::SQLITE_OK && !value.is_null() {
+                values.push(OwnedKey::from(read(value.cast())?));
+                code = sqlite3ext_vtab_in_next(list.cast(), &raw mut value);
+            }
+            match code {
+                ffi::SQLITE_OK | ffi::SQLITE_DONE => Ok(values),
+                code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()),
+            }
+        }
     }
 }
 

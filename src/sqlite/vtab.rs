@@ -11,20 +11,25 @@ use std::rc::Rc;
 use std::{ptr, slice};
 
 use rusqlite::{Connection, ffi};
-use sqlite_loadable::ext::sqlite3ext_vtab_in;
 
 use super::panic::guard;
-use super::value::{self, Output};
+use super::query::Query;
+use super::value::{Arguments, Output};
 use crate::error::{Error, Result};
-use crate::value::Value;
 
 /// A virtual table, connected.
 pub trait Table: Sized {
     type Cursor: Cursor;
+    /// What all tables of the module share on a connection.
+    type Shared: Default;
 
     /// Connects with the arguments of `CREATE VIRTUAL TABLE ... USING module(arguments)`. Returns
     /// the table and the `CREATE TABLE` statement that declares its columns.
-    fn connect(connection: Rc<Connection>, arguments: &[&str]) -> Result<(Self, String)>;
+    fn connect(
+        connection: Rc<Connection>,
+        shared: &Self::Shared,
+        arguments: &[&str],
+    ) -> Result<(Self, String)>;
 
     /// Chooses what to push down (xBestIndex).
     fn best_index(&self, query: &mut Query<'_>) -> Result<()>;
@@ -36,7 +41,7 @@ pub trait Table: Sized {
 /// A scan over a virtual table.
 pub trait Cursor {
     /// Starts a scan with the plan that [`Query::finish`] was given and the values it asked for.
-    fn filter(&mut self, plan: &str, arguments: &[Value<'_>]) -> Result<()>;
+    fn filter(&mut self, plan: &str, arguments: &Arguments<'_>) -> Result<()>;
     /// Moves to the next row.
     fn next(&mut self) -> Result<()>;
     /// Whether the scan is past its last row.
@@ -44,7 +49,7 @@ pub trait Cursor {
     /// Hands out one value of the current row.
     fn column(&mut self, column: usize, output: &mut Output) -> Result<()>;
     /// A number that no other row of this scan has.
-    fn rowid(&self) -> Result<i64>;
+    fn rowid(&mut self) -> Result<i64>;
 }
 
 /// How SQLite may use a module.
@@ -56,124 +61,35 @@ pub enum Kind {
     TableValued,
 }
 
-/// The comparisons that can be pushed down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
-    Eq,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    /// `IS`: like `Eq`, but NULL is a value.
-    Is,
-    IsNull,
-    IsNotNull,
-}
-
-impl Comparison {
-    fn from_code(code: u8) -> Option<Self> {
-        Some(match c_int::from(code) {
-            ffi::SQLITE_INDEX_CONSTRAINT_EQ => Self::Eq,
-            ffi::SQLITE_INDEX_CONSTRAINT_LT => Self::Lt,
-            ffi::SQLITE_INDEX_CONSTRAINT_LE => Self::Le,
-            ffi::SQLITE_INDEX_CONSTRAINT_GT => Self::Gt,
-            ffi::SQLITE_INDEX_CONSTRAINT_GE => Self::Ge,
-            ffi::SQLITE_INDEX_CONSTRAINT_IS => Self::Is,
-            ffi::SQLITE_INDEX_CONSTRAINT_ISNULL => Self::IsNull,
-            ffi::SQLITE_INDEX_CONSTRAINT_ISNOTNULL => Self::IsNotNull,
-            _ => return None,
-        })
-    }
-}
-
-/// A term of the WHERE clause, as xBestIndex shows it.
-#[derive(Debug)]
-pub struct Constraint {
-    index: usize,
-    /// The column, or `None` for the rowid.
-    pub column: Option<usize>,
-    pub comparison: Comparison,
-    /// Whether text would be compared by the BINARY collation.
-    pub binary_collation: bool,
-}
-
-/// What xBestIndex is asked, and where its answer goes.
-pub struct Query<'a>(&'a mut ffi::sqlite3_index_info);
-
-impl Query<'_> {
-    /// The usable terms with a comparison that can be pushed down.
-    pub fn constraints(&self) -> Vec<Constraint> {
-        let info: *const ffi::sqlite3_index_info = self.0;
-        let count = usize::try_from(self.0.nConstraint).unwrap_or(0);
-        (0..count)
-            .filter_map(|index| {
-                // SAFETY: SQLite passes nConstraint terms, which live as long as the callback, and
-                // the collation's name belongs to one of them.
-                let (term, collation) = unsafe {
-                    let term = &*self.0.aConstraint.add(index);
-                    let number = c_int::try_from(index).ok()?;
-                    let name = ffi::sqlite3_vtab_collation(info.cast_mut(), number);
-                    (term, (!name.is_null()).then(|| CStr::from_ptr(name)))
-                };
-                Some(Constraint {
-                    index,
-                    column: usize::try_from(term.iColumn).ok(),
-                    comparison: Comparison::from_code(term.op).filter(|_| term.usable != 0)?,
-                    binary_collation: collation
-                        .is_some_and(|name| name.to_bytes().eq_ignore_ascii_case(b"BINARY")),
-                })
-            })
-            .collect()
-    }
-
-    /// Whether `constraint` is an IN, or may be: SQLite tells since 3.38.
-    pub fn may_be_in(&self, constraint: &Constraint) -> bool {
-        if constraint.comparison != Comparison::Eq || rusqlite::version_number() < 3_038_000 {
-            return constraint.comparison == Comparison::Eq;
-        }
-        let info: *const ffi::sqlite3_index_info = self.0;
-        let index = c_int::try_from(constraint.index).unwrap_or(c_int::MAX);
-        // SAFETY: SQLite 3.38 has the function, within xBestIndex it may be called with what
-        // xBestIndex was given, and -1 only asks.
-        unsafe { sqlite3ext_vtab_in(info.cast_mut().cast(), index, -1) != 0 }
-    }
-
-    /// Asks for the right-hand side of `constraint` as argument `position` (from 0) of
-    /// [`Cursor::filter`]. SQLite still checks the term on every row.
-    pub fn push(&mut self, constraint: &Constraint, position: usize) {
-        let argument = c_int::try_from(position + 1).unwrap_or(c_int::MAX);
-        // SAFETY: aConstraintUsage has nConstraint entries, and `index` came from counting them.
-        unsafe { (*self.0.aConstraintUsage.add(constraint.index)).argvIndex = argument };
-    }
-
-    /// Gives the answer: the plan for [`Cursor::filter`], shown by EXPLAIN QUERY PLAN; the cost, in
-    /// SQLite's unit of one page read; and the number of rows to expect.
-    pub fn finish(&mut self, plan: &str, cost: f64, rows: i64) -> Result<()> {
-        self.0.estimatedCost = cost;
-        self.0.estimatedRows = rows;
-        self.0.idxStr = sqlite_string(plan)?;
-        self.0.needToFreeIdxStr = 1;
-        Ok(())
-    }
-}
-
-/// Makes the module `name` known to the connection.
-pub fn register<T: Table>(connection: &Connection, name: &CStr, kind: Kind) -> Result<()> {
+/// Makes the module `name` known to the connection. Its tables share `shared`.
+pub fn register<T: Table>(
+    connection: &Connection,
+    name: &CStr,
+    kind: Kind,
+    shared: T::Shared,
+) -> Result<()> {
     let module = match kind {
         Kind::Declared => const { &module::<T>(Some(create::<T>)) },
         Kind::TableValued => const { &module::<T>(None) },
     };
+    let shared = Box::into_raw(Box::new(shared)).cast();
     // SAFETY: the handle is valid, the name NUL-terminated and the module a constant, promoted to
-    // static memory.
+    // static memory. SQLite owns `shared` and gives it to `drop_shared`, also if this fails.
     let code = unsafe {
         let db = connection.handle();
-        ffi::sqlite3_create_module_v2(db, name.as_ptr(), module, ptr::null_mut(), None)
+        ffi::sqlite3_create_module_v2(db, name.as_ptr(), module, shared, Some(drop_shared::<T>))
     };
     if code == ffi::SQLITE_OK {
         Ok(())
     } else {
         Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into())
     }
+}
+
+unsafe extern "C" fn drop_shared<T: Table>(shared: *mut c_void) {
+    // SAFETY: made by `register`, given back exactly once.
+    let shared = unsafe { Box::from_raw(shared.cast::<T::Shared>()) };
+    let _ = drop_quietly(shared);
 }
 
 type Connect = unsafe extern "C" fn(
@@ -244,27 +160,29 @@ unsafe extern "C" fn create<T: Table>(
 
 unsafe extern "C" fn connect<T: Table>(
     db: *mut ffi::sqlite3,
-    _aux: *mut c_void,
+    shared: *mut c_void,
     argc: c_int,
     argv: *const *const c_char,
     table: *mut *mut ffi::sqlite3_vtab,
     message: *mut *mut c_char,
 ) -> c_int {
     let outcome = guard(|| {
-        // SAFETY: SQLite passes argc NUL-terminated strings; the first three are the names of the
-        // module, the schema and the table. The handle outlives the virtual table.
-        let (connection, arguments) = unsafe {
+        // SAFETY: SQLite passes what `register` gave it, and argc NUL-terminated strings; the first
+        // three are the names of the module, the schema and the table. The handle outlives the
+        // virtual table.
+        let (connection, shared, arguments) = unsafe {
             let count = usize::try_from(argc).unwrap_or(0);
             let arguments = slice::from_raw_parts(argv, count)
                 .iter()
                 .skip(3)
                 .map(|argument| CStr::from_ptr(*argument).to_str())
                 .collect::<Result<Vec<_>, _>>();
-            (Connection::from_handle(db)?, arguments)
+            let shared = &*shared.cast::<T::Shared>();
+            (Connection::from_handle(db)?, shared, arguments)
         };
         let arguments =
             arguments.map_err(|_| Error::refused("the arguments are not valid UTF-8"))?;
-        let (connected, declaration) = T::connect(Rc::new(connection), &arguments)?;
+        let (connected, declaration) = T::connect(Rc::new(connection), shared, &arguments)?;
         let declaration = CString::new(declaration)
             .map_err(|_| Error::refused("a column's name or type contains a NUL character"))?;
         // SAFETY: called within xCreate or xConnect, as it must be.
@@ -306,7 +224,7 @@ unsafe extern "C" fn best_index<T: Table>(
     // SAFETY: SQLite passes a table that `connect` made and a valid question.
     unsafe {
         let object = &*table.cast::<TableObject<T>>();
-        let outcome = guard(|| object.table.best_index(&mut Query(&mut *info)));
+        let outcome = guard(|| object.table.best_index(&mut Query::new(&mut *info)));
         finish(outcome, table)
     }
 }
@@ -352,11 +270,11 @@ unsafe extern "C" fn filter<T: Table>(
                 true => "",
                 false => CStr::from_ptr(plan).to_str().unwrap_or_default(),
             };
-            let count = usize::try_from(argc).unwrap_or(0);
-            let arguments = (0..count)
-                .map(|index| value::read(*argv.add(index)))
-                .collect::<Result<Vec<_>>>()?;
-            object.cursor.filter(plan, &arguments)
+            let arguments = match usize::try_from(argc) {
+                Ok(count) if count > 0 => slice::from_raw_parts(argv, count),
+                _ => &[],
+            };
+            object.cursor.filter(plan, &Arguments::new(arguments))
         });
         finish(outcome, object.base.pVtab)
     }
@@ -409,7 +327,7 @@ unsafe extern "C" fn rowid<T: Table>(
 ) -> c_int {
     // SAFETY: SQLite passes a cursor that `open` made and a place for the answer.
     unsafe {
-        let object = &*cursor.cast::<CursorObject<T::Cursor>>();
+        let object = &mut *cursor.cast::<CursorObject<T::Cursor>>();
         let outcome = guard(|| object.cursor.rowid()).map(|number| *rowid = number);
         finish(outcome, object.base.pVtab)
     }
@@ -457,7 +375,7 @@ fn code(error: &Error) -> c_int {
 }
 
 /// Copies `text` into memory of SQLite's allocator, up to its first NUL character.
-fn sqlite_string(text: &str) -> Result<*mut c_char> {
+pub fn sqlite_string(text: &str) -> Result<*mut c_char> {
     let bytes = text.split('\0').next().unwrap_or_default().as_bytes();
     let size = c_int::try_from(bytes.len() + 1)
         .map_err(|_| Error::Internal("a message is too long for SQLite".into()))?;

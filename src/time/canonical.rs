@@ -3,6 +3,8 @@
 //! A text column in which every value has the same one of these shapes is stored as a Parquet
 //! TIMESTAMP or DATE: smaller, and typed for other engines.
 
+use std::ops::RangeInclusive;
+
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
 /// What stands between the date and the time of day.
@@ -90,6 +92,18 @@ impl Shape {
             Self::Timestamp { fraction: 6, .. } => Some(Unit::Micros),
             Self::Timestamp { .. } => Some(Unit::Millis),
         }
+    }
+
+    /// The numbers that [`Self::format`] makes text of: the years 0 to 9999, as far as they fit.
+    pub fn numbers(self) -> RangeInclusive<i64> {
+        const FIRST_DAY: i64 = -719_528;
+        const LAST_DAY: i64 = 2_932_896;
+        let per_day = match self.unit() {
+            None => 1,
+            Some(Unit::Nanos) => return i64::MIN..=i64::MAX,
+            Some(unit) => 86_400 * (1_000_000_000 / unit.nanos()),
+        };
+        FIRST_DAY * per_day..=(LAST_DAY + 1) * per_day - 1
     }
 
     /// Whether the text names UTC, in Parquet's terms "adjusted to UTC".
@@ -250,6 +264,18 @@ mod tests {
             assert_eq!(Shape::from_name(&shape.name()), Some(shape));
             let number = shape.parse(text).unwrap();
             assert_eq!(shape.format(number, &mut [0; MAX_LENGTH]), Some(text));
+        }
+    }
+
+    #[test]
+    fn the_range_of_numbers_is_that_of_texts() {
+        for example in EXAMPLES {
+            let shape = Shape::of(example).unwrap();
+            let (first, last) = shape.numbers().into_inner();
+            let has_text = |number| shape.format(number, &mut [0; MAX_LENGTH]).is_some();
+            assert!(has_text(first) && has_text(last), "{example}");
+            assert!(!first.checked_sub(1).is_some_and(has_text), "{example}");
+            assert!(!last.checked_add(1).is_some_and(has_text), "{example}");
         }
     }
 

@@ -1,14 +1,22 @@
 //! All file access: the archive folder, the cold files in it, and its lock.
 //!
+//! - [`write`](mod@write): a cold file while it is written
+//! - [`read`](mod@read): a cold file that gives out only the bytes that were written
+//!
 //! A path in the catalog is relative to the archive folder and may not leave it: a database from a
 //! stranger must not make us read or write elsewhere.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+pub mod read;
+pub mod write;
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
-use xxhash_rust::xxh3::Xxh3;
+use once_cell::sync::OnceCell;
 
+use self::write::NewFile;
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -19,6 +27,8 @@ const EXTENSION: &str = ".parquet";
 #[derive(Debug, Clone)]
 pub struct Archive {
     root: PathBuf,
+    /// The folder itself, whatever links lead to it.
+    real_root: OnceCell<PathBuf>,
     owner: String,
     lock: String,
 }
@@ -28,7 +38,12 @@ impl Archive {
     /// that databases can share a folder and never take each other's files for leftovers. `lock`
     /// names the lock; it is the same whatever path leads to the database.
     pub fn new(root: PathBuf, owner: String, lock: String) -> Self {
-        Self { root, owner, lock }
+        Self {
+            root,
+            real_root: OnceCell::new(),
+            owner,
+            lock,
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -80,17 +95,11 @@ impl Archive {
             .create_new(true)
             .open(&path)
             .map_err(Error::io(&path))?;
-        Ok(NewFile {
-            file,
-            path,
-            root: self.root.clone(),
-            bytes: 0,
-            checksum: Xxh3::new(),
-        })
+        Ok(NewFile::new(file, path, self.root.clone()))
     }
 
-    /// Opens the file at `relative` for reading.
-    pub fn open(&self, relative: &str) -> Result<(File, PathBuf)> {
+    /// The place of the file at `relative`, and which file is there now.
+    pub fn identify(&self, relative: &str) -> Result<(PathBuf, Identity)> {
         let path = self.root.join(checked(relative)?);
         let metadata = fs::metadata(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => {
@@ -99,10 +108,16 @@ impl Archive {
             }
             _ => Error::io(&path)(source),
         })?;
-        self.check_inside(&path)?;
-        if !metadata.is_file() {
-            return Err(Error::damaged(&path)("it is not a regular file"));
+        match metadata.is_file() {
+            true => Ok((path, Identity::of(&metadata))),
+            false => Err(Error::damaged(&path)("it is not a regular file")),
         }
+    }
+
+    /// Opens the file at `relative` for reading.
+    pub fn open(&self, relative: &str) -> Result<(File, PathBuf)> {
+        let (path, _) = self.identify(relative)?;
+        self.check_inside(&path)?;
         let file = File::open(&path).map_err(Error::io(&path))?;
         Ok((file, path))
     }
@@ -152,14 +167,41 @@ impl Archive {
 
     /// Follows symbolic links and refuses a path that ends up outside the archive folder.
     fn check_inside(&self, path: &Path) -> Result<()> {
-        let root = self.root.canonicalize().map_err(Error::io(&self.root))?;
-        let real = path.canonicalize().map_err(Error::io(path))?;
-        match real.starts_with(&root) {
+        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
+        let root = self.real_root.get_or_try_init(|| real(&self.root))?;
+        match real(path)?.starts_with(root) {
             true => Ok(()),
             false => Err(Error::refused(format!(
                 "{} leads out of the archive folder",
                 path.display()
             ))),
+        }
+    }
+}
+
+/// Tells a file from every other, and from itself after a change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Identity {
+    pub bytes: u64,
+    /// Device, inode and time of the last change to either data or metadata, where the system tells.
+    place: (u64, u64, i64, i64),
+    modified: Option<SystemTime>,
+}
+
+impl Identity {
+    pub fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let place = {
+            use std::os::unix::fs::MetadataExt;
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            (metadata.dev(), metadata.ino(), changed.0, changed.1)
+        };
+        #[cfg(not(unix))]
+        let place = (0, 0, 0, 0);
+        Self {
+            bytes: metadata.len(),
+            place,
+            modified: metadata.modified().ok(),
         }
     }
 }
@@ -242,52 +284,6 @@ pub fn folder_name(table: &str) -> String {
     name
 }
 
-/// A cold file while it is written: counts and hashes what passes.
-pub struct NewFile {
-    file: File,
-    path: PathBuf,
-    /// The archive folder.
-    root: PathBuf,
-    bytes: u64,
-    checksum: Xxh3,
-}
-
-impl NewFile {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Makes the file and its name durable: after this returned, a power cut cannot take it.
-    /// Returns its size in bytes and the XXH3-128 of its content.
-    pub fn sync(&mut self) -> Result<(u64, [u8; 16])> {
-        fault::point("file.sync")?;
-        self.file.sync_all().map_err(Error::io(&self.path))?;
-        fault::point("folder.sync")?;
-        // Each folder may be new, or left by a run that died before it came to this.
-        for folder in self.path.ancestors().skip(1) {
-            sync_folder(folder)?;
-            if folder == self.root {
-                break;
-            }
-        }
-        Ok((self.bytes, self.checksum.digest128().to_be_bytes()))
-    }
-}
-
-impl Write for NewFile {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        fault::io_point("file.write")?;
-        let written = self.file.write(buffer)?;
-        self.checksum.update(&buffer[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> Result<()> {
     let opened = File::open(folder).map_err(Error::io(folder))?;
@@ -298,22 +294,6 @@ fn sync_folder(folder: &Path) -> Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_folder: &Path) -> Result<()> {
     Ok(())
-}
-
-/// The size and the XXH3-128 of a whole file.
-pub fn checksum(file: &mut File, path: &Path) -> Result<(u64, [u8; 16])> {
-    file.rewind().map_err(Error::io(path))?;
-    let mut hash = Xxh3::new();
-    let mut bytes = 0;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let count = file.read(&mut buffer).map_err(Error::io(path))?;
-        if count == 0 {
-            return Ok((bytes, hash.digest128().to_be_bytes()));
-        }
-        hash.update(&buffer[..count]);
-        bytes += count as u64;
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,266 @@
+//! The row groups of a scan one after the other; on longer scans worker threads prepare the next ones
+//! while SQLite goes through the present one.
+//!
+//! Threads never touch SQLite, and end with the scan: when its last row group is prepared, or when it
+//! is dropped, whichever is first.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::group::{Context, Group, ScanFile};
+use super::merge::{Merge, Order, OrderedFile};
+use crate::error::Result;
+use crate::sqlite::panic::guard;
+
+/// Bytes of decoded pages that may wait for a scan; one row group more per worker can be on its way.
+const WAITING_BYTES: usize = 32 << 20;
+/// Row groups that may wait for a scan.
+const WAITING_GROUPS: usize = 16;
+/// After so many row groups a scan is taken for a long one.
+const ALONE: usize = 2;
+
+/// The threads that decode ahead in this process.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// What a scan reads next.
+pub enum Step {
+    Group {
+        file: Arc<ScanFile>,
+        number: usize,
+        descending: bool,
+    },
+    /// Files whose rows have to be merged.
+    Merge(Order, Vec<OrderedFile>),
+}
+
+/// A part of a scan's rows, ready to be read.
+pub enum Part {
+    Group(Group),
+    Merge(Merge),
+}
+
+impl Step {
+    fn prepare(self, context: &Arc<Context>) -> Result<Part> {
+        match self {
+            Self::Group {
+                file,
+                number,
+                descending,
+            } => Group::prepare(context, &file, number, descending).map(Part::Group),
+            Self::Merge(order, files) => {
+                Merge::new(Arc::clone(context), order, files).map(Part::Merge)
+            }
+        }
+    }
+}
+
+/// The steps of a scan.
+pub struct Steps {
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+    taken: usize,
+    /// Rows that the scan will probably stop after.
+    limit: Option<usize>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    slots: VecDeque<Slot>,
+    /// How many slots were taken from the front.
+    taken: usize,
+    waiting_bytes: usize,
+    stopped: bool,
+}
+
+enum Slot {
+    Open(Step),
+    /// A worker is at it.
+    Claimed,
+    Ready(Result<Group>, usize),
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that can panic happens while the lock is held.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.changed
+            .wait(queue)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Steps {
+    pub fn new(
+        context: Arc<Context>,
+        steps: impl IntoIterator<Item = Step>,
+        limit: Option<usize>,
+    ) -> Self {
+        let shared = Shared::default();
+        shared
+            .queue()
+            .slots
+            .extend(steps.into_iter().map(Slot::Open));
+        Self {
+            context,
+            shared: Arc::new(shared),
+            taken: 0,
+            limit,
+            workers: Vec::new(),
+        }
+    }
+
+    /// Drops whole files from the front whose rows need not be seen; returns how many of `rows` are
+    /// left to pass over.
+    pub fn skip_files(&mut self, mut rows: usize) -> usize {
+        let mut queue = self.shared.queue();
+        while let Some(Slot::Open(Step::Group { file, .. })) = queue.slots.front() {
+            let live = file.live_rows();
+            if live > rows {
+                break;
+            }
+            rows -= live;
+            let id = file.entry.id;
+            while matches!(queue.slots.front(), Some(Slot::Open(Step::Group { file, .. })) if file.entry.id == id)
+            {
+                queue.slots.pop_front();
+            }
+        }
+        rows
+    }
+
+    /// The next part, if there is one. `returned` is the number of rows that SQLite has seen.
+    pub fn next(&mut self, returned: usize) -> Result<Option<Part>> {
+        if self.taken >= ALONE
+            && self.workers.is_empty()
+            && self.limit.is_none_or(|limit| limit > returned)
+        {
+            self.start_workers();
+        }
+        self.taken += 1;
+        let mut queue = self.shared.queue();
+        loop {
+            if let Some(Slot::Claimed) = queue.slots.front() {
+                queue = self.shared.wait(queue);
+                continue;
+            }
+            let slot = queue.slots.pop_front();
+            queue.taken += usize::from(slot.is_some());
+            if let Some(Slot::Ready(_, bytes)) = &slot {
+                queue.waiting_bytes -= bytes;
+            }
+            drop(queue);
+            self.shared.changed.notify_all();
+            return match slot {
+                None | Some(Slot::Claimed) => Ok(None),
+                Some(Slot::Ready(group, _)) => group.map(Part::Group).map(Some),
+                Some(Slot::Open(step)) => step.prepare(&self.context).map(Some),
+            };
+        }
+    }
+
+    fn start_workers(&mut self) {
+        let most = self.context.max_workers;
+        while self.workers.len() < most && self.shared.queue().slots.len() > self.workers.len() {
+            let claim = |running: usize| (running < most).then_some(running + 1);
+            if RUNNING
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
+                .is_err()
+            {
+                return;
+            }
+            let permit = Permit;
+            let (shared, context) = (Arc::clone(&self.shared), Arc::clone(&self.context));
+            let body = move || {
+                let _permit = permit;
+                work(&shared, &context);
+            };
+            // Without a thread the scan goes on by itself.
+            let Ok(worker) = thread::Builder::new()
+                .name("sqlite-cold".to_owned())
+                .spawn(body)
+            else {
+                return;
+            };
+            self.workers.push(worker);
+        }
+    }
+}
+
+/// The right to run a thread.
+struct Permit;
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        let steps = {
+            let mut queue = self.shared.queue();
+            queue.stopped = true;
+            std::mem::take(&mut queue.slots)
+        };
+        self.shared.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            // Its panics were caught.
+            let _ = worker.join();
+        }
+        drop(steps);
+    }
+}
+
+/// Prepares row groups until there are none left.
+fn work(shared: &Shared, context: &Arc<Context>) {
+    let mut queue = shared.queue();
+    loop {
+        let next = queue
+            .slots
+            .iter()
+            .position(|slot| matches!(slot, Slot::Open(Step::Group { .. })));
+        let Some(next) = next.filter(|_| !queue.stopped) else {
+            return;
+        };
+        let room = next < WAITING_GROUPS && queue.waiting_bytes < WAITING_BYTES;
+        let slot = queue.slots.get_mut(next).filter(|_| room);
+        let claimed = slot.map(|slot| std::mem::replace(slot, Slot::Claimed));
+        let Some(Slot::Open(Step::Group {
+            file,
+            number,
+            descending,
+        })) = claimed
+        else {
+            queue = shared.wait(queue);
+            continue;
+        };
+        let ticket = queue.taken + next;
+        drop(queue);
+        let prepared = guard(|| {
+            let mut group = Group::prepare(context, &file, number, descending)?;
+            group.decode_wanted()?;
+            Ok(group)
+        });
+        let bytes = prepared.as_ref().map_or(0, Group::memory);
+        queue = shared.queue();
+        // The slot is still there: nobody takes a claimed one, unless the scan has ended.
+        let place = ticket.checked_sub(queue.taken);
+        if let Some(slot) = place.and_then(|place| queue.slots.get_mut(place)) {
+            *slot = Slot::Ready(prepared, bytes);
+            queue.waiting_bytes += bytes;
+        }
+        shared.changed.notify_all();
+    }
+}

@@ -1,0 +1,407 @@
+//! A row group as a scan reads it: which of its rows count, and pages of its columns, each decoded
+//! when it is first needed.
+
+use std::ops::Range as Span;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use once_cell::sync::OnceCell;
+use rusqlite::types::Value as Owned;
+
+use super::cache::{Cache, PageKey};
+use super::decode::{DecodedColumn, Scratch};
+use super::file::OpenFile;
+use super::predicate::{Ordered, Predicate};
+use super::range::{Kinds, Range};
+use super::selection::{Matcher, Selection};
+use super::stats::Counters;
+use crate::catalog::files::FileEntry;
+use crate::error::{Error, Result};
+use crate::storage::Archive;
+use crate::stored::Storage;
+use crate::table::Column;
+use crate::time::canonical::MAX_LENGTH;
+use crate::value::Value;
+
+/// What all parts of a scan share, on whatever thread.
+pub struct Context {
+    pub archive: Archive,
+    pub cache: Cache,
+    pub counters: Arc<Counters>,
+    /// The terms of the WHERE clause, each with the column of `cold_t` it is about.
+    pub predicates: Vec<(usize, Predicate)>,
+    /// The columns of `cold_t` that were asked for so far, which are worth decoding ahead.
+    pub wanted: Vec<AtomicBool>,
+    /// For each column of `cold_t`, what rows show of files that were written before it was added.
+    pub defaults: Vec<Owned>,
+    /// How many threads may decode ahead.
+    pub max_workers: usize,
+}
+
+/// A file of a scan.
+pub struct ScanFile {
+    pub entry: FileEntry,
+    /// The columns that it was written with.
+    pub columns: Arc<Vec<Column>>,
+    /// Where the columns of `cold_t` are among them.
+    pub positions: Arc<Vec<Option<usize>>>,
+    /// For each predicate of the scan, what kinds of values its column has in this file.
+    pub kinds: Vec<Kinds>,
+    /// The rows that do not count, in ascending order.
+    pub tombstones: Vec<usize>,
+    pub counters: Arc<Counters>,
+    pub opened: OnceCell<OpenFile>,
+}
+
+impl ScanFile {
+    /// The number of its rows that count.
+    pub fn live_rows(&self) -> usize {
+        let published = self.entry.published;
+        published - self.tombstones.partition_point(|row| *row < published)
+    }
+
+    /// Opens it, if that has not been done.
+    pub fn open(&self, context: &Context) -> Result<&OpenFile> {
+        self.opened.get_or_try_init(|| {
+            let (file, known) = context.cache.open(&context.archive, &self.entry.record)?;
+            let stored = file.columns().iter().map(|column| &column.name);
+            if !stored.eq(self.columns.iter().map(|column| &column.name)) {
+                let reason = "its columns are not those that the catalog says it has";
+                return Err(Error::damaged(file.path())(reason));
+            }
+            Counters::add(&context.counters.files_opened, 1);
+            Counters::add(&context.counters.cache_hits, usize::from(known));
+            Ok(file)
+        })
+    }
+}
+
+/// A row group of a scan.
+pub struct Group {
+    context: Arc<Context>,
+    file: Arc<ScanFile>,
+    number: usize,
+    /// The number in the file of its first row.
+    first_row: usize,
+    /// The rows that count and pass all predicates, as far as that is known.
+    pub selection: Selection,
+    /// Whether the last row comes first.
+    pub descending: bool,
+    columns: Vec<PagedColumn>,
+}
+
+/// The pages of a column that have been decoded.
+#[derive(Default)]
+struct PagedColumn {
+    /// The page that was used last, and its rows.
+    current: Option<Arc<DecodedColumn>>,
+    span: Span<usize>,
+    pages: Vec<Option<Arc<DecodedColumn>>>,
+    /// Rows that were decoded, and not found in the cache.
+    decoded_rows: usize,
+}
+
+impl Group {
+    /// Opens a row group and finds out which of its rows the scan goes through.
+    pub fn prepare(
+        context: &Arc<Context>,
+        file: &Arc<ScanFile>,
+        number: usize,
+        descending: bool,
+    ) -> Result<Self> {
+        let opened = file.open(context)?;
+        let rows = opened.footer().rows(number);
+        let published = file.entry.published.clamp(rows.start, rows.end) - rows.start;
+        let mut group = Self {
+            context: Arc::clone(context),
+            file: Arc::clone(file),
+            number,
+            first_row: rows.start,
+            selection: Selection::Span(0..published),
+            descending,
+            columns: Vec::new(),
+        };
+        group
+            .columns
+            .resize_with(opened.columns().len(), PagedColumn::default);
+        group.select(opened)?;
+        if !group.selection.is_empty() {
+            Counters::add(&context.counters.groups_read, 1);
+        }
+        Ok(group)
+    }
+
+    /// Narrows the selection: by what is known of the row group, then of pages, then by the bloom
+    /// filters, and last by the values themselves.
+    fn select(&mut self, opened: &OpenFile) -> Result<()> {
+        let file = Arc::clone(&self.file);
+        let context = Arc::clone(&self.context);
+        let predicates = context.predicates.iter().zip(&file.kinds);
+        // A column that the file does not have was looked at when the file was chosen.
+        let stored: Vec<(usize, &Predicate, Kinds)> = predicates
+            .filter_map(|((column, predicate), kinds)| {
+                Some((file.positions.get(*column).copied()??, predicate, *kinds))
+            })
+            .collect();
+        let footer = opened.footer();
+        let number = self.number;
+        let rules_out = |range: Option<Range>, predicate: &Predicate| {
+            range.is_some_and(|range| !predicate.may_match(&range))
+        };
+        for (column, predicate, kinds) in &stored {
+            if rules_out(footer.group_range(number, *column, *kinds), predicate) {
+                self.selection = Selection::Span(0..0);
+                return Ok(());
+            }
+        }
+        self.bury();
+        for (column, predicate, kinds) in &stored {
+            self.narrow(*column, |page, rows| {
+                let range = footer.page_range(number, *column, page, *kinds);
+                Ok(match rules_out(range, predicate) {
+                    true => Vec::new(),
+                    false => rows,
+                })
+            })?;
+        }
+        for (column, predicate, kinds) in &stored {
+            if !self.selection.is_empty() && self.is_absent(opened, *column, predicate, *kinds)? {
+                self.selection = Selection::Span(0..0);
+            }
+        }
+        let mut scratch = [0; MAX_LENGTH];
+        for (column, predicate, _) in &stored {
+            let mut pages = std::mem::take(&mut self.columns);
+            let outcome = self.narrow(*column, |_, mut rows| {
+                if let Some(first) = rows.first().copied() {
+                    let paged = pages.get_mut(*column).ok_or_else(no_column)?;
+                    let page = paged.turn_to(&context, opened, (number, *column), first)?;
+                    let start = paged.span.start;
+                    let matcher = Matcher::new(&page, predicate);
+                    rows.retain(|row| matcher.may_pass(row - start, &mut scratch));
+                }
+                Ok(rows)
+            });
+            self.columns = pages;
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// Takes away the rows that do not count.
+    fn bury(&mut self) {
+        let buried = &self.file.tombstones;
+        let first = self.first_row;
+        let from = buried.partition_point(|row| *row < first);
+        let to = buried.partition_point(|row| *row < first + self.selection.len());
+        if let Some(here) = buried.get(from..to).filter(|here| !here.is_empty()) {
+            let rows = self.selection.rows(0..self.selection.len());
+            self.selection = rows
+                .filter(|row| here.binary_search(&(first + row)).is_err())
+                .collect();
+        }
+    }
+
+    /// Replaces the selected rows of each page of a column by those of them that `keep` returns.
+    fn narrow(
+        &mut self,
+        column: usize,
+        mut keep: impl FnMut(usize, Vec<usize>) -> Result<Vec<usize>>,
+    ) -> Result<()> {
+        let footer = Arc::clone(self.file.open(&self.context)?.footer());
+        let mut kept = Vec::new();
+        let mut position = 0;
+        while let Some(row) = self.selection.get(position) {
+            let (page, span) = footer.page_at(self.number, column, row);
+            let next = self.selection.position_of(span.end);
+            kept.extend(keep(page, self.selection.rows(position..next).collect())?);
+            position = next;
+        }
+        if kept.len() < self.selection.len() {
+            self.selection = kept.into_iter().collect();
+        }
+        Ok(())
+    }
+
+    /// Whether the bloom filter says that no value of the column passes.
+    fn is_absent(
+        &self,
+        opened: &OpenFile,
+        column: usize,
+        predicate: &Predicate,
+        kinds: Kinds,
+    ) -> Result<bool> {
+        let (wanted, unless) = match predicate {
+            Predicate::Compare {
+                comparison: Ordered::Eq,
+                value,
+                unless,
+            } => (std::slice::from_ref(value), *unless),
+            Predicate::In { values, unless } => (&values[..], *unless),
+            _ => return Ok(false),
+        };
+        let storage = opened.columns().get(column).map(|stored| &stored.storage);
+        let has_filter = |chunk: &parquet::file::metadata::ColumnChunkMetaData| {
+            chunk.bloom_filter_offset().is_some()
+        };
+        if kinds.intersects(unless)
+            || !opened
+                .footer()
+                .chunk(self.number, column)
+                .is_some_and(has_filter)
+        {
+            return Ok(false);
+        }
+        let filter = self
+            .context
+            .cache
+            .bloom_filter(opened, self.number, column)?;
+        Ok(filter.is_some_and(|filter| {
+            wanted.iter().all(|value| match (storage, value) {
+                (Some(Storage::Integer), Owned::Integer(integer)) => !filter.check(integer),
+                (Some(Storage::Text), Owned::Text(text)) => !filter.check(text.as_str()),
+                (Some(Storage::Blob), Owned::Blob(blob)) => !filter.check(blob.as_slice()),
+                _ => false,
+            })
+        }))
+    }
+
+    /// Decodes the pages of the wanted columns that have selected rows.
+    pub fn decode_wanted(&mut self) -> Result<()> {
+        let file = Arc::clone(&self.file);
+        let context = Arc::clone(&self.context);
+        let opened = file.open(&context)?;
+        for (wanted, stored) in context.wanted.iter().zip(file.positions.iter()) {
+            if let (true, Some(stored)) = (wanted.load(Ordering::Relaxed), *stored) {
+                let column = self.columns.get_mut(stored).ok_or_else(no_column)?;
+                let mut position = 0;
+                while let Some(row) = self.selection.get(position) {
+                    column.turn_to(&context, opened, (self.number, stored), row)?;
+                    position = self.selection.position_of(column.span.end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The selected row at `position`, in the direction of the scan.
+    pub fn row_at(&self, position: usize) -> Option<usize> {
+        match self.descending {
+            true => self
+                .selection
+                .get(self.selection.len().checked_sub(position + 1)?),
+            false => self.selection.get(position),
+        }
+    }
+
+    /// The value of a column of `cold_t` in a row of this group.
+    pub fn value<'a>(
+        &'a mut self,
+        column: usize,
+        row: usize,
+        scratch: &'a mut Scratch,
+    ) -> Result<Value<'a>> {
+        let Some(stored) = self.file.positions.get(column).copied().flatten() else {
+            return Ok(self
+                .context
+                .defaults
+                .get(column)
+                .map_or(Value::Null, Value::from));
+        };
+        let paged = self.columns.get_mut(stored).ok_or_else(no_column)?;
+        if !paged.span.contains(&row) {
+            if let Some(wanted) = self.context.wanted.get(column) {
+                wanted.store(true, Ordering::Relaxed);
+            }
+            let opened = self.file.open(&self.context)?;
+            paged.turn_to(&self.context, opened, (self.number, stored), row)?;
+        }
+        let page = paged.current.as_ref().ok_or_else(no_column)?;
+        Ok(page.value(row - paged.span.start, scratch))
+    }
+
+    /// A number that no other row of the table's cold files has.
+    pub fn rowid(&self, row: usize) -> i64 {
+        let row = i64::try_from(self.first_row + row).unwrap_or(i64::MAX);
+        (self.file.entry.id << 32) | row
+    }
+
+    /// Bytes that its decoded pages take.
+    pub fn memory(&self) -> usize {
+        let pages = self.columns.iter().flat_map(|column| &column.pages);
+        pages.flatten().map(|page| page.memory()).sum()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let counters = &self.context.counters;
+        let decoded = self.columns.iter().map(|column| column.decoded_rows).max();
+        Counters::add(&counters.rows_decoded, decoded.unwrap_or(0));
+        for pages in self.columns.iter().map(|column| &column.pages) {
+            let skipped = pages.iter().filter(|page| page.is_none()).count();
+            Counters::add(&counters.pages_skipped, skipped);
+        }
+    }
+}
+
+impl Drop for ScanFile {
+    fn drop(&mut self) {
+        if let Some(opened) = self.opened.get() {
+            let bytes = usize::try_from(opened.bytes_read()).unwrap_or(usize::MAX);
+            Counters::add(&self.counters.bytes_read, bytes);
+        }
+    }
+}
+
+fn no_column() -> Error {
+    Error::Internal("a row group has lost a column".into())
+}
+
+impl PagedColumn {
+    /// Makes the page with `row` the current one. `place` is the row group and the column.
+    fn turn_to(
+        &mut self,
+        context: &Context,
+        opened: &OpenFile,
+        place: (usize, usize),
+        row: usize,
+    ) -> Result<Arc<DecodedColumn>> {
+        let (group, column) = place;
+        let footer = opened.footer();
+        let (number, span) = footer.page_at(group, column, row);
+        if self.pages.is_empty() {
+            self.pages.resize(footer.pages(group, column).max(1), None);
+        }
+        let slot = self.pages.get_mut(number).ok_or_else(no_column)?;
+        let page = match slot {
+            Some(page) => Arc::clone(page),
+            None => {
+                let key = PageKey {
+                    footer: footer.id,
+                    group,
+                    column,
+                    page: number,
+                };
+                let counters = &context.counters;
+                let page = match context.cache.page(key) {
+                    Some(page) => {
+                        Counters::add(&counters.cache_hits, 1);
+                        page
+                    }
+                    None => {
+                        let page = Arc::new(opened.decode_rows(group, column, span.clone())?);
+                        Counters::add(&counters.pages_read, 1);
+                        self.decoded_rows += span.len();
+                        context.cache.keep_page(key, &page);
+                        page
+                    }
+                };
+                Arc::clone(slot.insert(page))
+            }
+        };
+        self.span = span;
+        self.current = Some(Arc::clone(&page));
+        Ok(page)
+    }
+}

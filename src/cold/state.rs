@@ -1,0 +1,164 @@
+//! What the catalog says of a table, in one snapshot, as far as a query has asked.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::columns::Shape;
+use super::merge::{self, Order};
+use super::predicate::Predicate;
+use super::range::Range;
+use crate::catalog::files::{self, FileEntry, Totals};
+use crate::catalog::{self, tables};
+use crate::error::Result;
+use crate::table::Column;
+use crate::value::Value;
+
+/// If fewer than one in so many files are left, they are looked up one by one.
+const FEW: u64 = 4;
+
+/// What is known of a column in each file, by file id.
+type Ranges = Rc<HashMap<i64, Range>>;
+
+/// The catalog's state of one table.
+pub struct TableState {
+    shape: Rc<Shape>,
+    pub table: i64,
+    pub time_column: String,
+    pub totals: Totals,
+    /// The columns that files were written with, and where those of `cold_t` are among them.
+    pub schemas: BTreeMap<i64, Schema>,
+    ranges: RefCell<HashMap<usize, Ranges>>,
+}
+
+/// The columns that some files were written with.
+#[derive(Clone)]
+pub struct Schema {
+    pub columns: Arc<Vec<Column>>,
+    pub positions: Arc<Vec<Option<usize>>>,
+}
+
+impl TableState {
+    /// Reads the state of the table with this shape; `None` if it has no cold rows.
+    pub fn read(connection: &Connection, shape: &Rc<Shape>) -> Result<Option<Self>> {
+        if !catalog::exists(connection)? {
+            return Ok(None);
+        }
+        let Some(table) = tables::find(connection, &shape.name)? else {
+            return Ok(None);
+        };
+        let schema = |(id, columns): (i64, Vec<Column>)| {
+            let positions = Arc::new(shape.positions(&columns)?);
+            Ok((
+                id,
+                Schema {
+                    columns: Arc::new(columns),
+                    positions,
+                },
+            ))
+        };
+        Ok(Some(Self {
+            shape: Rc::clone(shape),
+            table: table.id,
+            time_column: table.time_column,
+            totals: files::totals(connection, table.id)?,
+            schemas: tables::schemas(connection, table.id)?
+                .into_iter()
+                .map(schema)
+                .collect::<Result<_>>()?,
+            ranges: RefCell::default(),
+        }))
+    }
+
+    /// What is known of a column of `cold_t` in each file that has it.
+    fn ranges(&self, connection: &Connection, column: usize) -> Result<Ranges> {
+        if let Some(known) = self.ranges.borrow().get(&column) {
+            return Ok(Rc::clone(known));
+        }
+        let mut ranges = HashMap::new();
+        for (id, schema) in &self.schemas {
+            let position = schema.positions.get(column).copied().flatten();
+            if let Some(stored) = position.and_then(|position| schema.columns.get(position)) {
+                ranges.extend(files::ranges(connection, *id, &stored.name)?);
+            }
+        }
+        let ranges = Rc::new(ranges);
+        self.ranges.borrow_mut().insert(column, Rc::clone(&ranges));
+        Ok(ranges)
+    }
+
+    /// The files that may have rows which pass all predicates, by their ids; `None` if none can be
+    /// ruled out without looking at every file.
+    pub fn candidates(
+        &self,
+        connection: &Connection,
+        predicates: &[(usize, Predicate)],
+    ) -> Result<Option<Vec<i64>>> {
+        let mut candidates: Option<Vec<i64>> = None;
+        for (column, predicate) in predicates {
+            let ranges = self.ranges(connection, *column)?;
+            let default = self.default_range(*column);
+            let may_match = |id: &i64| predicate.may_match(ranges.get(id).unwrap_or(&default));
+            candidates = match candidates {
+                Some(candidates) => Some(candidates.into_iter().filter(may_match).collect()),
+                // Some files were written before the column was added.
+                None if (ranges.len() as u64) < self.totals.files => None,
+                None => Some(ranges.keys().copied().filter(may_match).collect()),
+            };
+        }
+        Ok(candidates)
+    }
+
+    /// The files that may have rows which pass all predicates, oldest first.
+    pub fn files(
+        &self,
+        connection: &Connection,
+        predicates: &[(usize, Predicate)],
+    ) -> Result<Vec<FileEntry>> {
+        let candidates = self.candidates(connection, predicates)?;
+        if let Some(mut ids) = candidates
+            && (ids.len() as u64) < self.totals.files / FEW
+        {
+            ids.sort_unstable();
+            let found = ids.into_iter().map(|id| files::find(connection, id));
+            return found.filter_map(Result::transpose).collect();
+        }
+        let mut files = files::readable(connection, self.table)?;
+        for (column, predicate) in predicates {
+            let ranges = self.ranges(connection, *column)?;
+            let default = self.default_range(*column);
+            files.retain(|file| predicate.may_match(ranges.get(&file.id).unwrap_or(&default)));
+        }
+        Ok(files)
+    }
+
+    /// What is known of a column of `cold_t` in a file.
+    pub fn range(&self, connection: &Connection, column: usize, file: &FileEntry) -> Result<Range> {
+        let ranges = self.ranges(connection, column)?;
+        let known = ranges.get(&file.id).cloned();
+        Ok(known.unwrap_or_else(|| self.default_range(column)))
+    }
+
+    /// The range of a column in files that were written before it was added: every row shows the
+    /// default.
+    fn default_range(&self, column: usize) -> Range {
+        let column = self.shape.columns.get(column);
+        Range::of(
+            column
+                .map(|column| Value::from(&column.default))
+                .into_iter(),
+        )
+    }
+
+    /// The most files that have to be merged at a time to give their rows in `order`.
+    pub fn merge_depth(&self, connection: &Connection, order: &Order) -> Result<usize> {
+        let Some(first) = order.columns.first() else {
+            return Ok(0);
+        };
+        let ranges = self.ranges(connection, *first)?;
+        Ok(merge::depth(ranges.values(), order))
+    }
+}
