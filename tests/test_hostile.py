@@ -9,6 +9,7 @@ import time
 import pyarrow
 import pyarrow.parquet
 import pytest
+import xxhash
 from conftest import FAULTS_LIBRARY, LIBRARY, archive, connect
 
 
@@ -160,9 +161,13 @@ def replace_cold_file(db, path, table):
     metadata = pyarrow.parquet.read_metadata(file).metadata
     table = table.replace_schema_metadata({b"sqlite_cold": metadata[b"sqlite_cold"]})
     pyarrow.parquet.write_table(table, file, row_group_size=table.num_rows)
+    content = file.read_bytes()
+    blocks = [content[start : start + 65536] for start in range(0, len(content), 65536)]
+    sums = b"".join(xxhash.xxh3_64_digest(block)[::-1] for block in blocks)
     db.execute(
-        "UPDATE _archive_file SET rows = ?1, published = ?1, bytes = ?2 WHERE path = ?3",
-        [table.num_rows, file.stat().st_size, name],
+        "UPDATE _archive_file SET rows = ?1, row_groups = 1, published = ?1, bytes = ?2, blocks = ?3"
+        " WHERE path = ?4",
+        [table.num_rows, len(content), sums, name],
     )
 
 

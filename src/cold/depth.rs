@@ -7,6 +7,7 @@
 //! Formats: <https://parquet.apache.org/docs/file-format/metadata/>,
 //! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
 
+use crate::error::{Error, Result};
 use crate::storage::read::VerifiedFile;
 
 /// The root, and the groups of mixed columns.
@@ -16,25 +17,28 @@ const MAX_SKIP: usize = 8;
 /// The footer's length and the magic bytes at the end of a file.
 const TAIL: usize = 8;
 
-const MALFORMED: &str = "its footer is malformed";
-
 /// Fails if the schema in the file's footer nests deeper than that of a file of ours.
-pub fn check(file: &VerifiedFile) -> Result<(), &'static str> {
+pub fn check(file: &VerifiedFile) -> Result<()> {
+    let damaged = |reason: &'static str| Error::damaged(file.path())(reason);
+    let malformed = || damaged("its footer is malformed");
+    let read = |position: u64, length: usize| {
+        let bytes = file.read(position, length);
+        bytes.map_err(Error::reading_bytes(file.path()))
+    };
     let bytes = file.identity().bytes;
-    let read = |position: u64, length: usize| file.read(position, length).map_err(|_| MALFORMED);
-    let tail = read(bytes.checked_sub(TAIL as u64).ok_or(MALFORMED)?, TAIL)?;
-    let (&[a, b, c, d], b"PAR1") = tail.split_first_chunk::<4>().ok_or(MALFORMED)? else {
-        return Err(MALFORMED);
+    let tail = read(bytes.checked_sub(TAIL as u64).ok_or_else(malformed)?, TAIL)?;
+    let Some((&[a, b, c, d], b"PAR1")) = tail.split_first_chunk::<4>() else {
+        return Err(malformed());
     };
     let length = u32::from_le_bytes([a, b, c, d]);
-    let start = bytes
-        .checked_sub(TAIL as u64 + u64::from(length))
-        .ok_or(MALFORMED)?;
-    let footer = read(start, usize::try_from(length).map_err(|_| MALFORMED)?)?;
-    let levels = Reader(&footer).schema_levels().ok_or(MALFORMED)?;
-    match levels <= MAX_LEVELS {
-        true => Ok(()),
-        false => Err("its schema is nested too deeply"),
+    let start = bytes.checked_sub(TAIL as u64 + u64::from(length));
+    let footer = read(
+        start.ok_or_else(malformed)?,
+        usize::try_from(length).map_err(|_| malformed())?,
+    )?;
+    match Reader(&footer).schema_levels().ok_or_else(malformed)? {
+        levels if levels <= MAX_LEVELS => Ok(()),
+        _ => Err(damaged("its schema is nested too deeply")),
     }
 }
 

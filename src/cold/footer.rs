@@ -54,7 +54,7 @@ impl Footer {
         } = *record;
         let path = file.path();
         let damaged = |reason: &str| Error::damaged(path)(reason);
-        depth::check(file).map_err(damaged)?;
+        depth::check(file)?;
         let metadata = ParquetMetaDataReader::new()
             .with_page_index_policy(PageIndexPolicy::Required)
             .parse_and_finish(file)
