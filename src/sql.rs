@@ -95,12 +95,14 @@ pub fn encoding(connection: &Connection) -> Result<Encoding> {
 
 /// A number that changes whenever another connection commits a change to the database.
 pub fn data_version(connection: &Connection) -> Result<i64> {
-    Ok(connection.query_row("PRAGMA main.data_version", [], |row| row.get(0))?)
+    let mut statement = connection.prepare_cached("PRAGMA main.data_version")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 /// A number that changes with every change of the database's schema.
 pub fn schema_version(connection: &Connection) -> Result<i64> {
-    Ok(connection.query_row("PRAGMA main.schema_version", [], |row| row.get(0))?)
+    let mut statement = connection.prepare_cached("PRAGMA main.schema_version")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 /// While it lives, deleting a row neither fires a trigger nor cascades to another table: archiving

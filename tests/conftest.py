@@ -16,7 +16,14 @@ LIBRARY = ROOT / "dist" / FILE
 FAULTS_LIBRARY = ROOT / "dist" / "faults" / FILE
 
 # Nothing of the machine's own settings may leak into a test.
-for variable in ("ARCHIVE_DIR", "ARCHIVE_BATCH_SIZE", "SQLITE_COLD_FAULT"):
+for variable in (
+    "ARCHIVE_DIR",
+    "ARCHIVE_BATCH_SIZE",
+    "ARCHIVE_MAX_WORKERS",
+    "ARCHIVE_QUERY_CACHE_ENABLED",
+    "ARCHIVE_QUERY_CACHE_TTL",
+    "SQLITE_COLD_FAULT",
+):
     os.environ.pop(variable, None)
 
 

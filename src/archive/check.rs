@@ -38,10 +38,12 @@ pub fn find_table(connection: &Connection, argument: Value<'_>) -> Result<Table>
             "{name} is a table of the archive catalog"
         )));
     }
-    let sql = "SELECT type, sql LIKE 'CREATE VIRTUAL%' FROM main.sqlite_schema
+    let sql = "SELECT type, sql FROM main.sqlite_schema
                WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')";
     let found: Option<(String, bool)> = connection
-        .query_row(sql, [&name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(sql, [&name], |row| {
+            Ok((row.get(0)?, catalog::is_virtual(row.get_ref(1)?)))
+        })
         .optional()?;
     match found {
         None => Err(missing(connection, &name)?),

@@ -151,6 +151,13 @@ fn range_from_row(row: &Row<'_>) -> rusqlite::Result<Range> {
     })
 }
 
+/// Whether any row of any file does not count.
+pub fn has_tombstones(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM main._archive_tombstone)";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
 /// The rows of a file that do not count, in ascending order.
 pub fn tombstones(connection: &Connection, file: i64) -> Result<Vec<usize>> {
     let sql = "SELECT row FROM main._archive_tombstone WHERE file_id = ?1 ORDER BY row";

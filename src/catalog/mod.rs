@@ -8,6 +8,7 @@ pub mod files;
 pub mod runs;
 pub mod tables;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
@@ -23,20 +24,33 @@ pub const PREFIX: &str = "_archive_";
 
 /// The catalog's version, or `None` if the database has no catalog.
 pub fn version(connection: &Connection) -> Result<Option<usize>> {
-    let sql = "SELECT count(*), sum(type <> 'table' OR sql LIKE 'CREATE VIRTUAL%')
-               FROM main.sqlite_schema
-               WHERE name LIKE '\\_archive\\_%' ESCAPE '\\' AND type IN ('table', 'view')";
-    let (present, odd): (i64, Option<i64>) = connection
-        .prepare_cached(sql)?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    match (present, odd) {
-        (0, _) => Ok(None),
-        (_, Some(0)) => Ok(Some(meta(connection, "schema_version")?)),
-        // A view could run what its author likes.
-        _ => Err(Error::refused(
-            "the archive catalog is damaged: a name that begins with _archive_ is not a table",
-        )),
+    // No LIKE: an application may have put its own function in the place of SQLite's.
+    let sql = "SELECT type, sql FROM main.sqlite_schema
+               WHERE name COLLATE NOCASE >= '_archive_' AND name COLLATE NOCASE < '_archive`'
+                 AND type IN ('table', 'view')";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut present = false;
+    while let Some(row) = rows.next()? {
+        present = true;
+        if row.get_ref(0)?.as_str() != Ok("table") || is_virtual(row.get_ref(1)?) {
+            // A view could run what its author likes.
+            return Err(Error::refused(
+                "the archive catalog is damaged: a name that begins with _archive_ is not a table",
+            ));
+        }
     }
+    drop(rows);
+    present
+        .then(|| meta(connection, "schema_version"))
+        .transpose()
+}
+
+/// Whether the SQL of a schema makes a virtual table.
+pub fn is_virtual(sql: ValueRef<'_>) -> bool {
+    const START: &str = "CREATE VIRTUAL";
+    let start = sql.as_str().ok().and_then(|sql| sql.get(..START.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(START))
 }
 
 /// Whether there is a catalog that this version can read.

@@ -40,7 +40,7 @@ pub struct Context {
 
 /// A file of a scan.
 pub struct ScanFile {
-    pub entry: FileEntry,
+    pub entry: Arc<FileEntry>,
     /// The columns that it was written with.
     pub columns: Arc<Vec<Column>>,
     /// Where the columns of `cold_t` are among them.

@@ -22,8 +22,8 @@ const MAX_MERGED: usize = 8;
 
 /// Chooses what to push down, and answers.
 pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
-    let Some(state) = table.state()? else {
-        return query.finish(&Plan::default().encode(&table.shape.names), 1.0, 1);
+    let Some(state) = table.states.read()? else {
+        return query.finish(&Plan::default().encode(&table.shape().names), 1.0, 1);
     };
     let mut plan = Plan::default();
     let mut known = Vec::new();
@@ -44,7 +44,7 @@ pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         let rules = Rules {
             affinity: column.affinity,
             binary_collation: constraint.binary_collation,
-            encoding: table.shape.encoding,
+            encoding: table.shape().encoding,
         };
         let predicate = match (operator, query.constant(&constraint)) {
             (Operator::Compare(comparison), Some(value)) => {
@@ -61,7 +61,7 @@ pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
                 columns: vec![number],
                 descending: false,
             };
-            estimate.lookup = Some(state.merge_depth(&table.connection, &order)?);
+            estimate.lookup = Some(state.merge_depth(table.connection(), &order)?);
         }
     }
     plan.order = order(table, &state, query)?;
@@ -72,7 +72,7 @@ pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         push_bounds(query, &mut plan);
     }
     let totals = state.totals;
-    let left = match state.candidates(&table.connection, &known)? {
+    let left = match state.candidates(table.connection(), &known)? {
         Some(candidates) => candidates.len() as u64,
         None => totals.files,
     };
@@ -88,7 +88,7 @@ pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         all: totals.row_groups,
     };
     let (cost, rows) = estimate.of(&state, left);
-    query.finish(&plan.encode(&table.shape.names), cost, rows)
+    query.finish(&plan.encode(&table.shape().names), cost, rows)
 }
 
 /// How a term is pushed down, if it is.
@@ -106,7 +106,7 @@ fn operator(
             } else {
                 "glob"
             };
-            is_built_in(&table.connection, name).then_some(Operator::Compare(comparison))
+            is_built_in(table.connection(), name).then_some(Operator::Compare(comparison))
         }
         Comparison::Eq if query.may_be_in(constraint) => {
             // SQLite compares value by value if it cannot give all at once, and forgets the affinity
@@ -139,7 +139,7 @@ fn order(table: &ColdTable, state: &TableState, query: &Query<'_>) -> Result<Opt
         return Ok(None);
     };
     let time = |number: usize| {
-        let column = table.shape.declared.get(number);
+        let column = table.shape().declared.get(number);
         column.is_some_and(|column| column.name.eq_ignore_ascii_case(&state.time_column))
     };
     let mut columns = Vec::new();
@@ -147,7 +147,7 @@ fn order(table: &ColdTable, state: &TableState, query: &Query<'_>) -> Result<Opt
         let Some((number, column)) = table.column(term.column) else {
             return Ok(None);
         };
-        let sortable = column.is_rowid || column.binary && table.shape.encoding == Encoding::Utf8;
+        let sortable = column.is_rowid || column.binary && table.shape().encoding == Encoding::Utf8;
         if !sortable || term.descending != first.descending {
             return Ok(None);
         }
@@ -162,14 +162,17 @@ fn order(table: &ColdTable, state: &TableState, query: &Query<'_>) -> Result<Opt
         columns: columns.into_iter().map(|(number, ..)| number).collect(),
         descending: first.descending,
     };
-    let few = known && state.merge_depth(&table.connection, &order)? <= MAX_MERGED;
+    let few = known && state.merge_depth(table.connection(), &order)? <= MAX_MERGED;
     Ok(few.then_some(order))
 }
 
 /// Takes the LIMIT as a hint and, where nothing else decides which rows count, the OFFSET.
 fn push_bounds(query: &mut Query<'_>, plan: &mut Plan) {
     let (limit, offset) = query.limit_and_offset();
-    let plain = plan.terms.is_empty() && query.constraints().is_empty() && !query.has_other_terms();
+    let plain = query.can_take_offset()
+        && plan.terms.is_empty()
+        && query.constraints().is_empty()
+        && !query.has_other_terms();
     if offset.is_some() && !plain {
         // The LIMIT alone would be too small a hint.
         return;

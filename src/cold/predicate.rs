@@ -14,6 +14,9 @@ use crate::sqlite::query::Comparison;
 use crate::table::Affinity;
 use crate::value::{Encoding, Value};
 
+/// SQLite fails where it meets a longer pattern, and shall do so.
+const MAX_PATTERN: usize = 50_000;
+
 /// A term, ready to be held against values and ranges.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Predicate {
@@ -121,6 +124,9 @@ impl Predicate {
         let (Value::Text(pattern), Encoding::Utf8) = (pattern, encoding) else {
             return None;
         };
+        if pattern.len() > MAX_PATTERN {
+            return None;
+        }
         let any_case = comparison == Comparison::Like;
         // SQLite takes the pattern, like the text, to end at a NUL character.
         let wildcards: &[char] = if any_case {

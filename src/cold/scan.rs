@@ -12,15 +12,14 @@ use rusqlite::Connection;
 
 use super::ahead::{Part, Step, Steps};
 use super::cache::Cache;
-use super::columns::Shape;
 use super::decode::Scratch;
 use super::group::{Context, Group, ScanFile};
 use super::merge::{self, OrderedFile};
 use super::plan::{Operator, Plan};
 use super::predicate::{Predicate, Rules};
-use super::state::TableState;
+use super::state::{States, TableState};
 use super::stats::{ScanLog, ScanStats};
-use crate::catalog::files::{self, FileEntry};
+use crate::catalog::files::FileEntry;
 use crate::error::{Error, Result};
 use crate::settings;
 use crate::sqlite::pin::ReadPin;
@@ -31,8 +30,7 @@ use crate::value::Value;
 
 /// A scan over the cold rows of a table.
 pub struct Scan {
-    connection: Rc<Connection>,
-    shape: Rc<Shape>,
+    states: Rc<States>,
     /// The catalog's state, and the number of changes that the connection had made when it was read.
     /// Other connections' changes stay out as long as the snapshot is held.
     state: Option<(u64, Rc<TableState>)>,
@@ -48,12 +46,11 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub fn open(connection: Rc<Connection>, shape: Rc<Shape>, log: &ScanLog) -> Result<Self> {
+    pub fn open(states: Rc<States>, log: &ScanLog) -> Result<Self> {
         Ok(Self {
-            _snapshot: ReadPin::new(&connection)?,
-            stats: log.begin(&shape.name),
-            connection,
-            shape,
+            _snapshot: ReadPin::new(&states.connection)?,
+            stats: log.begin(&states.shape.name),
+            states,
             state: None,
             steps: None,
             current: None,
@@ -65,13 +62,13 @@ impl Scan {
 
     /// The catalog's state in the snapshot of the query.
     fn state(&mut self) -> Result<Option<Rc<TableState>>> {
-        let changes = self.connection.total_changes();
+        let changes = self.states.connection.total_changes();
         if let Some((read_at, state)) = &self.state
             && *read_at == changes
         {
             return Ok(Some(Rc::clone(state)));
         }
-        let state = TableState::read(&self.connection, &self.shape)?.map(Rc::new);
+        let state = self.states.read()?;
         self.state = state.clone().map(|state| (changes, state));
         Ok(state)
     }
@@ -84,13 +81,13 @@ impl Scan {
     ) -> Result<Vec<(usize, Predicate)>> {
         let mut predicates = Vec::new();
         for (position, term) in plan.terms.iter().enumerate() {
-            let Some(column) = self.shape.columns.get(term.column) else {
+            let Some(column) = self.states.shape.columns.get(term.column) else {
                 continue;
             };
             let rules = Rules {
                 affinity: column.affinity,
                 binary_collation: term.binary_collation,
-                encoding: self.shape.encoding,
+                encoding: self.states.shape.encoding,
             };
             let predicate = match term.operator {
                 Operator::Compare(comparison) => {
@@ -109,7 +106,7 @@ impl Scan {
     /// A file of the scan.
     fn scan_file(
         &self,
-        entry: FileEntry,
+        entry: Arc<FileEntry>,
         state: &TableState,
         context: &Context,
     ) -> Result<Arc<ScanFile>> {
@@ -119,12 +116,12 @@ impl Scan {
         let kinds = context
             .predicates
             .iter()
-            .map(|(column, _)| Ok(state.range(&self.connection, *column, &entry)?.kinds));
+            .map(|(column, _)| Ok(state.range(&self.states.connection, *column, &entry)?.kinds));
         Ok(Arc::new(ScanFile {
             kinds: kinds.collect::<Result<_>>()?,
             columns: Arc::clone(&schema.columns),
             positions: Arc::clone(&schema.positions),
-            tombstones: files::tombstones(&self.connection, entry.id)?,
+            tombstones: state.tombstones(&self.states.connection, entry.id)?,
             counters: Arc::clone(&context.counters),
             opened: OnceCell::new(),
             entry,
@@ -133,11 +130,12 @@ impl Scan {
 
     /// What is to be read, in which order.
     fn steps(&self, plan: &Plan, state: &TableState, context: &Arc<Context>) -> Result<Vec<Step>> {
-        let entries = state.files(&self.connection, &context.predicates)?;
+        let entries = state.files(&self.states.connection, &context.predicates)?;
         if let Some(order) = &plan.order {
             let ordered = entries.into_iter().map(|entry| {
                 let columns = order.columns.iter();
-                let ranges = columns.map(|column| state.range(&self.connection, *column, &entry));
+                let ranges =
+                    columns.map(|column| state.range(&self.states.connection, *column, &entry));
                 Ok(OrderedFile {
                     ranges: ranges.collect::<Result<_>>()?,
                     file: self.scan_file(entry, state, context)?,
@@ -232,7 +230,7 @@ impl Cursor for Scan {
     fn filter(&mut self, plan: &str, arguments: &Arguments<'_>) -> Result<()> {
         self.end();
         let text = plan;
-        let plan = Plan::decode(text, &self.shape.names)?;
+        let plan = Plan::decode(text, &self.states.shape.names)?;
         let Some(state) = self.state()? else {
             return Ok(());
         };
@@ -248,18 +246,20 @@ impl Cursor for Scan {
             Arc::clone(&stats.counters)
         };
         let context = Arc::new(Context {
-            archive: settings::archive(&self.connection)?,
-            cache: cache(&self.connection)?,
-            max_workers: settings::MAX_WORKERS.count(&self.connection)?,
+            archive: settings::archive(&self.states.connection)?,
+            cache: cache(&self.states.connection)?,
+            max_workers: settings::MAX_WORKERS.count(&self.states.connection)?,
             counters,
             predicates: self.predicates(&plan, arguments)?,
             wanted: self
+                .states
                 .shape
                 .columns
                 .iter()
                 .map(|_| AtomicBool::new(false))
                 .collect(),
             defaults: self
+                .states
                 .shape
                 .columns
                 .iter()
@@ -274,12 +274,15 @@ impl Cursor for Scan {
         let offset = number(plan.offset, plan.terms.len() + usize::from(plan.limit));
         let steps = self.steps(&plan, &state, &context)?;
         self.steps = Some(Steps::new(context, steps, limit));
-        self.skip(offset.unwrap_or(0))
+        self.skip(offset.unwrap_or(0))?;
+        self.rows_returned += usize::from(!self.eof());
+        Ok(())
     }
 
     fn next(&mut self) -> Result<()> {
-        self.rows_returned += 1;
-        self.step()
+        self.step()?;
+        self.rows_returned += usize::from(!self.eof());
+        Ok(())
     }
 
     fn eof(&self) -> bool {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use once_cell::unsync::OnceCell;
 use rusqlite::Connection;
 
 use super::columns::Shape;
@@ -13,7 +14,8 @@ use super::predicate::Predicate;
 use super::range::Range;
 use crate::catalog::files::{self, FileEntry, Totals};
 use crate::catalog::{self, tables};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sql;
 use crate::table::Column;
 use crate::value::Value;
 
@@ -29,9 +31,12 @@ pub struct TableState {
     pub table: i64,
     pub time_column: String,
     pub totals: Totals,
+    has_tombstones: bool,
     /// The columns that files were written with, and where those of `cold_t` are among them.
     pub schemas: BTreeMap<i64, Schema>,
     ranges: RefCell<HashMap<usize, Ranges>>,
+    /// All readable files, oldest first.
+    files: OnceCell<Vec<Arc<FileEntry>>>,
 }
 
 /// The columns that some files were written with.
@@ -65,11 +70,13 @@ impl TableState {
             table: table.id,
             time_column: table.time_column,
             totals: files::totals(connection, table.id)?,
+            has_tombstones: files::has_tombstones(connection)?,
             schemas: tables::schemas(connection, table.id)?
                 .into_iter()
                 .map(schema)
                 .collect::<Result<_>>()?,
             ranges: RefCell::default(),
+            files: OnceCell::new(),
         }))
     }
 
@@ -117,22 +124,36 @@ impl TableState {
         &self,
         connection: &Connection,
         predicates: &[(usize, Predicate)],
-    ) -> Result<Vec<FileEntry>> {
+    ) -> Result<Vec<Arc<FileEntry>>> {
         let candidates = self.candidates(connection, predicates)?;
         if let Some(mut ids) = candidates
             && (ids.len() as u64) < self.totals.files / FEW
         {
             ids.sort_unstable();
             let found = ids.into_iter().map(|id| files::find(connection, id));
-            return found.filter_map(Result::transpose).collect();
+            return found
+                .filter_map(|found| Some(found.transpose()?.map(Arc::new)))
+                .collect();
         }
-        let mut files = files::readable(connection, self.table)?;
+        let all = self.files.get_or_try_init(|| {
+            let all = files::readable(connection, self.table)?;
+            Ok::<_, Error>(all.into_iter().map(Arc::new).collect())
+        })?;
+        let mut files = all.clone();
         for (column, predicate) in predicates {
             let ranges = self.ranges(connection, *column)?;
             let default = self.default_range(*column);
             files.retain(|file| predicate.may_match(ranges.get(&file.id).unwrap_or(&default)));
         }
         Ok(files)
+    }
+
+    /// The rows of a file that do not count, in ascending order.
+    pub fn tombstones(&self, connection: &Connection, file: i64) -> Result<Vec<usize>> {
+        match self.has_tombstones {
+            true => files::tombstones(connection, file),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// What is known of a column of `cold_t` in a file.
@@ -160,5 +181,48 @@ impl TableState {
         };
         let ranges = self.ranges(connection, *first)?;
         Ok(merge::depth(ranges.values(), order))
+    }
+}
+
+/// The state of one table, kept as long as the database does not change.
+pub struct States {
+    pub connection: Rc<Connection>,
+    pub shape: Rc<Shape>,
+    known: RefCell<Option<(Version, Rc<TableState>)>>,
+}
+
+/// Tells one committed state of the database from every other that the connection sees: by what
+/// other connections committed, by the rows that this one changed, and by the schema.
+type Version = (i64, u64, i64);
+
+impl States {
+    pub fn new(connection: Rc<Connection>, shape: Rc<Shape>) -> Self {
+        Self {
+            connection,
+            shape,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The state in the connection's present snapshot.
+    pub fn read(&self) -> Result<Option<Rc<TableState>>> {
+        let version = (
+            sql::data_version(&self.connection)?,
+            self.connection.total_changes(),
+            sql::schema_version(&self.connection)?,
+        );
+        if let Some((read_at, state)) = &*self.known.borrow()
+            && *read_at == version
+        {
+            return Ok(Some(Rc::clone(state)));
+        }
+        let state = TableState::read(&self.connection, &self.shape)?.map(Rc::new);
+        // What a transaction has not committed yet could be rolled back, and the version would not
+        // tell.
+        *self.known.borrow_mut() = match self.connection.is_autocommit() {
+            true => state.clone().map(|state| (version, state)),
+            false => None,
+        };
+        Ok(state)
     }
 }

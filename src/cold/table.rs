@@ -3,7 +3,6 @@
 //! Made by `CREATE VIRTUAL TABLE temp.cold_t USING archive_cold('t', 'signature')`; the signature
 //! only makes the statement differ when the columns do.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use rusqlite::Connection;
@@ -12,7 +11,7 @@ use rusqlite::types::Value as Owned;
 use super::columns::{ColdColumn, Shape, Source};
 use super::planner;
 use super::scan::Scan;
-use super::state::TableState;
+use super::state::States;
 use super::stats::ScanLog;
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
@@ -27,34 +26,23 @@ const ROWID: &str = "rowid";
 
 /// The virtual table.
 pub struct ColdTable {
-    pub connection: Rc<Connection>,
-    pub shape: Rc<Shape>,
+    pub states: Rc<States>,
     log: ScanLog,
-    /// What the catalog said when a query was last planned, and when that was.
-    planned: RefCell<Option<((i64, u64), Rc<TableState>)>>,
 }
 
 impl ColdTable {
-    /// What the catalog says now. Plans may only take it for an estimate: a statement can be run long
-    /// after it was planned.
-    pub fn state(&self) -> Result<Option<Rc<TableState>>> {
-        let changes = self.connection.total_changes();
-        let version = (sql::data_version(&self.connection)?, changes);
-        let mut planned = self.planned.borrow_mut();
-        if let Some((read_at, state)) = &*planned
-            && *read_at == version
-        {
-            return Ok(Some(Rc::clone(state)));
-        }
-        let state = TableState::read(&self.connection, &self.shape)?.map(Rc::new);
-        *planned = state.clone().map(|state| (version, state));
-        Ok(state)
+    pub fn connection(&self) -> &Connection {
+        &self.states.connection
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.states.shape
     }
 
     /// The column of this number, if SQLite names one.
     pub fn column(&self, number: Option<usize>) -> Option<(usize, &ColdColumn)> {
         let number = number?;
-        Some((number, self.shape.columns.get(number)?))
+        Some((number, self.shape().columns.get(number)?))
     }
 }
 
@@ -125,17 +113,16 @@ impl Table for ColdTable {
             });
             names.push(ROWID.to_owned());
         }
+        let shape = Shape {
+            encoding: sql::encoding(&connection)?,
+            name,
+            declared,
+            columns,
+            names,
+        };
         let table = Self {
-            shape: Rc::new(Shape {
-                encoding: sql::encoding(&connection)?,
-                name,
-                declared,
-                columns,
-                names,
-            }),
-            connection,
+            states: Rc::new(States::new(connection, Rc::new(shape))),
             log: log.clone(),
-            planned: RefCell::default(),
         };
         Ok((table, format!("CREATE TABLE x({})", declaration.join(", "))))
     }
@@ -145,10 +132,6 @@ impl Table for ColdTable {
     }
 
     fn open(&self) -> Result<Scan> {
-        Scan::open(
-            Rc::clone(&self.connection),
-            Rc::clone(&self.shape),
-            &self.log,
-        )
+        Scan::open(Rc::clone(&self.states), &self.log)
     }
 }

@@ -76,6 +76,8 @@ pub struct Bound {
 const LIMIT: c_int = 73;
 const OFFSET: c_int = 74;
 const LISTS_SINCE: i32 = 3_038_000;
+/// Earlier ones offer the OFFSET of a UNION ALL to each of its arms.
+const OFFSET_SINCE: i32 = 3_046_001;
 
 /// What xBestIndex is asked, and where its answer goes.
 pub struct Query<'a>(&'a mut ffi::sqlite3_index_info);
@@ -122,6 +124,11 @@ impl<'a> Query<'a> {
                     .to_bytes()
                     .eq_ignore_ascii_case(b"BINARY")
         }
+    }
+
+    /// Whether an OFFSET may be left to the table, as far as the version of SQLite is concerned.
+    pub fn can_take_offset(&self) -> bool {
+        rusqlite::version_number() >= OFFSET_SINCE
     }
 
     /// The LIMIT and the OFFSET, where SQLite offers them.
