@@ -9,9 +9,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use cold::archive::plan::FileRows;
 use cold::archive::write::FileWriter;
 use cold::cold::decode::Scratch;
-use cold::cold::file::ColdFile;
+use cold::cold::file::OpenFile;
 use cold::rows::RowGroup;
-use cold::storage::{self, Archive};
+use cold::storage::{self, Folder};
 use cold::table::{Column, Key, Table};
 use cold::time::canonical::{MAX_LENGTH, Shape};
 use cold::value::{Encoding, Value};
@@ -86,7 +86,7 @@ fn rows() -> FileRows {
 
 fn parts(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("sqlite-cold-bench-{}", std::process::id()));
-    let archive = Archive::new(folder.clone(), "bench".to_owned(), "bench".to_owned());
+    let archive = Folder::new(folder.clone());
     storage::prepare(&folder).expect("the temporary folder is writable");
     let table = table();
     let names: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
@@ -99,20 +99,16 @@ fn parts(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let written = writer.write("day/a.parquet", &rows).expect("a file");
                 archive.remove("day/a.parquet").expect("removed");
-                written.bytes
+                written.record.seal.bytes
             });
         });
     }
     let writer = FileWriter::new(archive.clone(), &table, &names, Encoding::Utf8, 6);
     let written = writer.write("day/b.parquet", &rows).expect("a file");
     group.bench_function("open", |bencher| {
-        bencher.iter(|| {
-            ColdFile::open(&archive, "day/b.parquet", written.bytes, written.rows)
-                .map(|f| f.row_groups())
-        });
+        bencher.iter(|| OpenFile::open(&archive, &written.record).map(|f| f.row_groups()));
     });
-    let file =
-        ColdFile::open(&archive, "day/b.parquet", written.bytes, written.rows).expect("a file");
+    let file = OpenFile::open(&archive, &written.record).expect("a file");
     for (index, name) in names.iter().enumerate() {
         group.bench_function(format!("decode {name}"), |bencher| {
             let mut scratch: Scratch = [0; MAX_LENGTH];

@@ -27,7 +27,7 @@ pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[Ru
     for (path, _) in archive.own_files()? {
         let of_run = |run: &Run| path.contains(&format!("-{}-", run.token));
         if !published.contains(&path) && runs.iter().any(of_run) {
-            archive.remove(&path)?;
+            archive.folder.remove(&path)?;
         }
     }
     Ok(())
@@ -81,7 +81,7 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
             return Err(Error::refused("it cannot run inside a transaction"));
         }
         let archive = settings::archive(connection)?;
-        if archive.root().exists() {
+        if archive.folder.root().exists() {
             let _lock = archive.lock()?;
             if !dry_run {
                 bury_dead_runs(connection, &archive)?;
@@ -100,7 +100,7 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
                 }
                 files += 1;
                 if !dry_run {
-                    archive.remove(&path)?;
+                    archive.folder.remove(&path)?;
                 }
             }
         }

@@ -1,15 +1,17 @@
 //! Settings: where a value comes from. An option of the call is stronger than `archive_config`,
 //! which is stronger than the environment, which is stronger than the default.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use rusqlite::types::Value as Owned;
-use rusqlite::{Connection, MAIN_DB, OptionalExtension};
+use rusqlite::{Connection, MAIN_DB};
 use serde_json::{Value as Json, json};
 
 use crate::catalog;
 use crate::error::{Error, Result};
-use crate::storage::{self, Archive};
+use crate::storage::{self, Archive, Folder};
 
 /// What kind of values a setting takes.
 #[derive(Debug, Clone, Copy)]
@@ -170,8 +172,8 @@ impl Setting {
     }
 
     /// Its value and where that is from: `config`, `environment` or `default`.
-    fn resolve(&self, connection: &Connection) -> Result<(Json, &'static str)> {
-        if let Some(value) = stored(connection, self.key)? {
+    fn resolve(&self, config: &Config) -> Result<(Json, &'static str)> {
+        if let Some(value) = config.0.get(self.key) {
             let value = match value {
                 Owned::Integer(number) => json!(number),
                 Owned::Text(text) => json!(text),
@@ -194,33 +196,45 @@ impl Setting {
 
     /// Its value as a number; an option of the call is stronger than any setting.
     pub fn number(&self, connection: &Connection, option: Option<&Json>) -> Result<i64> {
-        let value = match option {
-            Some(value) => self.check(value, "the options")?,
-            None => self.resolve(connection)?.0,
-        };
+        match option {
+            Some(value) => self.as_number(&self.check(value, "the options")?),
+            None => self.as_number(&self.resolve(&Config::read(connection)?)?.0),
+        }
+    }
+
+    fn as_number(&self, value: &Json) -> Result<i64> {
         value
             .as_i64()
             .ok_or_else(|| Error::Internal(format!("{} is no number", self.key)))
     }
 
     /// Its value as a number of things.
-    pub fn count(&self, connection: &Connection) -> Result<usize> {
-        Ok(usize::try_from(self.number(connection, None)?).unwrap_or(usize::MAX))
+    pub fn count(&self, config: &Config) -> Result<usize> {
+        let number = self.as_number(&self.resolve(config)?.0)?;
+        Ok(usize::try_from(number).unwrap_or(0))
     }
 
     /// Whether it is switched on.
-    pub fn is_on(&self, connection: &Connection) -> Result<bool> {
-        Ok(self.resolve(connection)?.0 == json!(true))
+    pub fn is_on(&self, config: &Config) -> Result<bool> {
+        Ok(self.resolve(config)?.0 == json!(true))
     }
 }
 
-fn stored(connection: &Connection, key: &str) -> Result<Option<Owned>> {
-    if !catalog::exists(connection)? {
-        return Ok(None);
+/// What `archive_config` has set in a database.
+#[derive(Debug, Default)]
+pub struct Config(HashMap<String, Owned>);
+
+impl Config {
+    /// Reads all of it.
+    pub fn read(connection: &Connection) -> Result<Self> {
+        if !catalog::exists(connection)? {
+            return Ok(Self::default());
+        }
+        let sql = "SELECT key, value FROM main._archive_config";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Self(rows.collect::<Result<_, _>>()?))
     }
-    let sql = "SELECT value FROM main._archive_config WHERE key = ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
 }
 
 /// A folder that is set in the database may only be below the database's own: the database may be
@@ -239,7 +253,7 @@ fn below(folder: &str) -> Result<()> {
 /// The value of `key` and where it is from, as `archive_config(key)` shows it.
 pub fn show(connection: &Connection, key: &str) -> Result<Json> {
     let setting = Setting::find(key)?;
-    let (value, source) = setting.resolve(connection)?;
+    let (value, source) = setting.resolve(&Config::read(connection)?)?;
     Ok(json!({"key": setting.key, "value": value, "source": source}))
 }
 
@@ -267,9 +281,9 @@ pub fn set(connection: &Connection, key: &str, value: &Json) -> Result<()> {
     Ok(())
 }
 
-/// The folder with the database's cold files. There must be a catalog.
+/// The folder with the database's cold files, as an archive run uses it. There must be a catalog.
 pub fn archive(connection: &Connection) -> Result<Archive> {
-    let root = archive_root(connection)?;
+    let folder = folder(connection, &Config::read(connection)?)?;
     let id: String = catalog::meta(connection, "database_id")?;
     // A copy of the database is another database: it must not take the files that the original
     // writes after the copy was made for leftovers of its own.
@@ -283,13 +297,22 @@ pub fn archive(connection: &Connection) -> Result<Archive> {
     let identity = format!("{id} {}", place.display());
     let owner = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
     let lock = storage::file_identity(connection.path());
-    Ok(Archive::new(root, format!("{owner:016x}"), lock))
+    Ok(Archive::new(folder, format!("{owner:016x}"), lock))
 }
 
-/// Where [`archive`] is, which a database has even before its catalog. A relative path counts from
-/// the database file's folder, whatever the working directory is.
-pub fn archive_root(connection: &Connection) -> Result<PathBuf> {
-    let (folder, source) = ARCHIVE_DIR.resolve(connection)?;
+/// The folder with the database's cold files, which it has even before its catalog. A relative path
+/// counts from the database file's folder, whatever the working directory is.
+pub fn folder(connection: &Connection, config: &Config) -> Result<Folder> {
+    archive_root(connection, config).map(Folder::new)
+}
+
+/// What the environment has to say on [`folder`].
+pub fn folder_variable() -> Option<OsString> {
+    ARCHIVE_DIR.variable.and_then(std::env::var_os)
+}
+
+fn archive_root(connection: &Connection, config: &Config) -> Result<PathBuf> {
+    let (folder, source) = ARCHIVE_DIR.resolve(config)?;
     let folder = PathBuf::from(folder.as_str().unwrap_or_default());
     let database = match connection.path().filter(|path| !path.is_empty()) {
         Some(database) => Path::new(database),

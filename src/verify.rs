@@ -7,9 +7,9 @@ use crate::catalog::files::{self, FileEntry};
 use crate::catalog::{self, tables};
 use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sql::unquote;
-use crate::storage::Archive;
+use crate::storage::Folder;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 
@@ -33,11 +33,13 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     let (mut count, mut rows) = (0_u64, 0_usize);
     let mut problems = Vec::new();
     if !tables.is_empty() {
-        let archive = settings::archive(connection)?;
+        let folder = settings::folder(connection, &Config::read(connection)?)?;
         for table in tables {
+            let tombstones = files::tombstones(connection, table.id)?;
             for entry in files::all(connection, table.id)? {
                 count += 1;
-                match check(connection, &archive, &entry) {
+                let buried = tombstones.get(&entry.id).map_or(&[][..], Vec::as_slice);
+                match check(connection, &folder, &entry, buried) {
                     Ok(cold) => rows += cold,
                     Err(error) => problems.push(error.to_string()),
                 }
@@ -49,8 +51,13 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
 
 /// Checks the bytes of a file, decodes all its values, holds them against the catalog's ranges, and
 /// counts the rows that count.
-fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Result<usize> {
-    let file = OpenFile::open(archive, &entry.record)?;
+fn check(
+    connection: &Connection,
+    folder: &Folder,
+    entry: &FileEntry,
+    tombstones: &[usize],
+) -> Result<usize> {
+    let file = OpenFile::open(folder, &entry.record)?;
     let place = file.path().to_owned();
     if file.checksum()? != entry.record.seal.checksum {
         return Err(Error::damaged(&place)("its checksum is not the catalog's"));
@@ -74,7 +81,7 @@ fn check(connection: &Connection, archive: &Archive, entry: &FileEntry) -> Resul
             }
         }
     }
-    let buried = files::tombstones(connection, entry.id)?
+    let buried = tombstones
         .iter()
         .filter(|row| **row < entry.published)
         .count();

@@ -6,7 +6,7 @@ use crate::catalog::files::{FileEntry, NewEntry};
 use crate::cold::decode::DecodedColumn;
 use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
-use crate::storage::Archive;
+use crate::storage::Folder;
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Key, Table};
 
@@ -77,7 +77,7 @@ pub struct DecodedGroup {
 impl Pending {
     pub fn open(
         publishing: Publishing,
-        archive: &Archive,
+        folder: &Folder,
         table: &Table,
         reader: &HotReader,
     ) -> Result<Self> {
@@ -85,7 +85,7 @@ impl Pending {
             Publishing::New { entry, .. } => (&entry.record, 0),
             Publishing::Unfinished(entry) => (&entry.record, entry.published),
         };
-        let file = OpenFile::open(archive, record)?;
+        let file = OpenFile::open(folder, record)?;
         let mut at = Position {
             group: 0,
             group_start: 0,

@@ -15,7 +15,7 @@ use crate::catalog::runs::Moved;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::sql::{self, write_transaction};
-use crate::storage::Archive;
+use crate::storage::Folder;
 use crate::table::Key;
 
 /// How long a transaction may hold the write lock before it commits what it has, while nobody else
@@ -49,7 +49,7 @@ impl Published {
 /// Moves rows of one table. While it works, the connection is in `sql::MoveMode`.
 pub struct Publisher<'a> {
     pub hot: HotTable<'a>,
-    pub archive: &'a Archive,
+    pub folder: &'a Folder,
     /// `sql::data_version` before the references were checked.
     pub checked_at: i64,
     /// `sql::schema_version` when the run began.
@@ -78,7 +78,7 @@ impl Publisher<'_> {
         let mut pending = VecDeque::new();
         loop {
             for publishing in files.by_ref().take(OPEN_FILES - pending.len()) {
-                pending.push_back(Pending::open(publishing, self.archive, table, reader)?);
+                pending.push_back(Pending::open(publishing, self.folder, table, reader)?);
             }
             let Some(first) = pending.front_mut() else {
                 return Ok(());

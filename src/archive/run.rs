@@ -22,7 +22,7 @@ use crate::catalog::{self, files, tables};
 use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::sqlite::panic::guard;
 use crate::storage::{self, Archive, folder_name};
@@ -126,7 +126,8 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
 fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Outcome> {
     settings::check_writable(connection)?;
     // Both fail before anything is written if the folder has no place or cannot be made.
-    storage::prepare(&settings::archive_root(connection)?)?;
+    let folder = settings::folder(connection, &Config::read(connection)?)?;
+    storage::prepare(folder.root())?;
     let own_transactions = connection.is_autocommit();
     let mut trace = None;
     if own_transactions {
@@ -264,7 +265,7 @@ impl Started<'_> {
                 reader: &reader,
                 references: &self.checked.references,
             },
-            archive: self.archive,
+            folder: &self.archive.folder,
             checked_at: self.checked.at,
             schema_version: self.schema_version,
             batch_size: rule.options.batch_size,
@@ -279,9 +280,9 @@ impl Started<'_> {
         let mut plan = Plan::new(connection, rule, &reader)?;
         let moved = MoveMode::enter(connection).and_then(|_mode| {
             let level = rule.options.compression_level;
-            let archive = self.archive.clone();
+            let folder = self.archive.folder.clone();
             let names = reader.names();
-            let writer = FileWriter::new(archive, rule.table, names, encoding, level);
+            let writer = FileWriter::new(folder, rule.table, names, encoding, level);
             let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
             let pipeline = Pipeline {
                 publisher: &publisher,

@@ -17,7 +17,7 @@ use crate::cold::file::OpenFile;
 use crate::cold::range::Range;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::storage::Archive;
+use crate::storage::Folder;
 use crate::storage::write::NewFile;
 use crate::stored::{Description, METADATA_KEY, StoredColumn};
 use crate::table::{Column, Table};
@@ -26,7 +26,7 @@ use crate::value::{Encoding, Value};
 
 /// What all files of a run have in common.
 pub struct FileWriter {
-    archive: Archive,
+    folder: Folder,
     table: String,
     encoding: Encoding,
     compression_level: i32,
@@ -48,14 +48,14 @@ pub struct WrittenFile {
 
 impl FileWriter {
     pub fn new(
-        archive: Archive,
+        folder: Folder,
         table: &Table,
         names: &[String],
         encoding: Encoding,
         compression_level: i32,
     ) -> Self {
         Self {
-            archive,
+            folder,
             table: table.name.clone(),
             encoding,
             compression_level,
@@ -67,7 +67,7 @@ impl FileWriter {
 
     /// Writes `rows` to a new file at `path`, makes it durable, and checks it value by value.
     pub fn write(&self, path: &str, rows: &FileRows) -> Result<WrittenFile> {
-        let mut file = self.archive.create(path)?;
+        let mut file = self.folder.create(path)?;
         let encoded = self.encode(&mut file, rows);
         encoded.map_err(|source| Error::Encode {
             path: file.path().to_owned(),
@@ -165,7 +165,7 @@ impl FileWriter {
 
     /// Opens the file as a reader would and holds every value against the row it came from.
     fn verify(&self, record: &FileRecord, rows: &FileRows) -> Result<()> {
-        let file = OpenFile::open(&self.archive, record)?;
+        let file = OpenFile::open(&self.folder, record)?;
         let place = file.path().to_owned();
         let differs = |what: &str| Err(Error::damaged(&place)(what));
         if file.checksum()? != record.seal.checksum {

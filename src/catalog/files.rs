@@ -1,5 +1,7 @@
 //! Cold files in the catalog.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use crate::cold::range::{Kinds, Range};
@@ -151,19 +153,19 @@ fn range_from_row(row: &Row<'_>) -> rusqlite::Result<Range> {
     })
 }
 
-/// Whether any row of any file does not count.
-pub fn has_tombstones(connection: &Connection) -> Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM main._archive_tombstone)";
+/// The rows of each file of a table that do not count, in ascending order, by file id.
+pub fn tombstones(connection: &Connection, table: i64) -> Result<HashMap<i64, Vec<usize>>> {
+    // From the tombstones to the files: there are few of them, or none.
+    let sql = "SELECT t.file_id, t.row
+               FROM main._archive_tombstone t CROSS JOIN main._archive_file f ON f.id = t.file_id
+               WHERE f.table_id = ?1 ORDER BY t.file_id, t.row";
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row([], |row| row.get(0))?)
-}
-
-/// The rows of a file that do not count, in ascending order.
-pub fn tombstones(connection: &Connection, file: i64) -> Result<Vec<usize>> {
-    let sql = "SELECT row FROM main._archive_tombstone WHERE file_id = ?1 ORDER BY row";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([file], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query([table])?;
+    let mut tombstones: HashMap<i64, Vec<usize>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        tombstones.entry(row.get(0)?).or_default().push(row.get(1)?);
+    }
+    Ok(tombstones)
 }
 
 /// Adds a file of which no row is cold yet. To be called in the transaction that publishes its

@@ -21,6 +21,9 @@ const WAITING_GROUPS: usize = 16;
 /// After so many row groups a scan is taken for a long one.
 const ALONE: usize = 2;
 
+/// A scan that will stop before so many rows is not worth a thread.
+const MANY_ROWS: usize = 10_000;
+
 /// The threads that decode ahead in this process.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -59,6 +62,8 @@ impl Step {
 /// The steps of a scan.
 pub struct Steps {
     context: Arc<Context>,
+    /// Those that are not in the queue yet.
+    source: Box<dyn Iterator<Item = Result<Step>>>,
     shared: Arc<Shared>,
     taken: usize,
     /// Rows that the scan will probably stop after.
@@ -78,6 +83,8 @@ struct Queue {
     /// How many slots were taken from the front.
     taken: usize,
     waiting_bytes: usize,
+    /// No more slots will be added.
+    complete: bool,
     stopped: bool,
 }
 
@@ -104,50 +111,68 @@ impl Shared {
 impl Steps {
     pub fn new(
         context: Arc<Context>,
-        steps: impl IntoIterator<Item = Step>,
+        source: impl Iterator<Item = Result<Step>> + 'static,
         limit: Option<usize>,
     ) -> Self {
-        let shared = Shared::default();
-        shared
-            .queue()
-            .slots
-            .extend(steps.into_iter().map(Slot::Open));
         Self {
             context,
-            shared: Arc::new(shared),
+            source: Box::new(source),
+            shared: Arc::default(),
             taken: 0,
             limit,
             workers: Vec::new(),
         }
     }
 
-    /// Drops whole files from the front whose rows need not be seen; returns how many of `rows` are
-    /// left to pass over.
-    pub fn skip_files(&mut self, mut rows: usize) -> usize {
+    /// Fills the queue up.
+    fn fill(&mut self) -> Result<()> {
+        // With nobody to work ahead, the next step is enough.
+        let enough = if self.taken < ALONE {
+            1
+        } else {
+            2 * WAITING_GROUPS
+        };
         let mut queue = self.shared.queue();
-        while let Some(Slot::Open(Step::Group { file, .. })) = queue.slots.front() {
-            let live = file.live_rows();
-            if live > rows {
+        while queue.slots.len() < enough {
+            let Some(step) = self.source.next() else {
+                queue.complete = true;
                 break;
-            }
-            rows -= live;
-            let id = file.entry.id;
-            while matches!(queue.slots.front(), Some(Slot::Open(Step::Group { file, .. })) if file.entry.id == id)
-            {
-                queue.slots.pop_front();
-            }
+            };
+            queue.slots.push_back(Slot::Open(step?));
         }
-        rows
+        drop(queue);
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    /// Drops whole files from the front whose rows need not be seen; returns how many of `rows` are
+    /// left to pass over. For a scan that has not begun.
+    pub fn skip_files(&mut self, mut rows: usize) -> Result<usize> {
+        let mut passed = None;
+        loop {
+            self.fill()?;
+            let mut queue = self.shared.queue();
+            let Some(Slot::Open(Step::Group { file, .. })) = queue.slots.front() else {
+                return Ok(rows);
+            };
+            if passed != Some(file.entry.id) {
+                let Some(left) = rows.checked_sub(file.live_rows()) else {
+                    return Ok(rows);
+                };
+                rows = left;
+                passed = Some(file.entry.id);
+            }
+            queue.slots.pop_front();
+        }
     }
 
     /// The next part, if there is one. `returned` is the number of rows that SQLite has seen.
     pub fn next(&mut self, returned: usize) -> Result<Option<Part>> {
-        if self.taken >= ALONE
-            && self.workers.is_empty()
-            && self.limit.is_none_or(|limit| limit > returned)
-        {
+        let is_long = |limit: usize| limit.saturating_sub(returned) > MANY_ROWS;
+        if self.taken >= ALONE && self.workers.is_empty() && self.limit.is_none_or(is_long) {
             self.start_workers();
         }
+        self.fill()?;
         self.taken += 1;
         let mut queue = self.shared.queue();
         loop {
@@ -231,9 +256,10 @@ fn work(shared: &Shared, context: &Arc<Context>) {
             .slots
             .iter()
             .position(|slot| matches!(slot, Slot::Open(Step::Group { .. })));
-        let Some(next) = next.filter(|_| !queue.stopped) else {
+        if queue.stopped || next.is_none() && queue.complete {
             return;
-        };
+        }
+        let next = next.unwrap_or(WAITING_GROUPS);
         let room = next < WAITING_GROUPS && queue.waiting_bytes < WAITING_BYTES;
         let slot = queue.slots.get_mut(next).filter(|_| room);
         let claimed = slot.map(|slot| std::mem::replace(slot, Slot::Claimed));

@@ -19,7 +19,7 @@ use super::file::OpenFile;
 use super::footer::Footer;
 use crate::catalog::files::FileRecord;
 use crate::error::Result;
-use crate::storage::{Archive, Identity};
+use crate::storage::{Folder, Identity};
 
 static CACHE: Lazy<Mutex<Contents>> = Lazy::new(Mutex::default);
 
@@ -141,16 +141,16 @@ impl Cache {
     }
 
     /// Opens a file; its footer may be here. Whether it was is the second result.
-    pub fn open(&self, archive: &Archive, record: &FileRecord) -> Result<(OpenFile, bool)> {
-        let (path, identity) = archive.identify(&record.path)?;
+    pub fn open(&self, folder: &Folder, record: &FileRecord) -> Result<(OpenFile, bool)> {
+        let (path, identity) = folder.identify(&record.path)?;
         let key = Key::Footer(path);
         if let Some(Data::Footer(known, footer)) = self.get(&key)
             && known == identity
             && footer.is(record)
         {
-            return Ok((OpenFile::known(archive, record, footer, identity), true));
+            return Ok((OpenFile::known(folder, record, footer, identity), true));
         }
-        let file = OpenFile::open(archive, record)?;
+        let file = OpenFile::open(folder, record)?;
         let footer = Arc::clone(file.footer());
         let bytes = footer.memory();
         self.put(key, Data::Footer(file.identity(), footer), bytes);

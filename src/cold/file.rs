@@ -20,12 +20,12 @@ use super::footer::Footer;
 use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
 use crate::storage::read::VerifiedFile;
-use crate::storage::{Archive, Identity};
+use crate::storage::{Folder, Identity};
 use crate::stored::{Description, StoredColumn};
 
 /// A cold file whose footer is known. The file itself is opened when a page of it is needed.
 pub struct OpenFile {
-    archive: Archive,
+    folder: Folder,
     record: FileRecord,
     footer: Arc<Footer>,
     /// Which file the footer was read from.
@@ -35,25 +35,25 @@ pub struct OpenFile {
 
 impl OpenFile {
     /// Opens the file that the catalog records.
-    pub fn open(archive: &Archive, record: &FileRecord) -> Result<Self> {
-        let bytes = VerifiedFile::open(archive, &record.path, &record.seal)?;
+    pub fn open(folder: &Folder, record: &FileRecord) -> Result<Self> {
+        let bytes = VerifiedFile::open(folder, &record.path, &record.seal)?;
         let footer = Footer::read(&bytes, record)?;
         Ok(Self {
             identity: bytes.identity(),
             bytes: OnceCell::with_value(Arc::new(bytes)),
-            ..Self::known(archive, record, Arc::new(footer), Identity::default())
+            ..Self::known(folder, record, Arc::new(footer), Identity::default())
         })
     }
 
     /// A file whose footer was read before, when it was the file `identity`.
     pub fn known(
-        archive: &Archive,
+        folder: &Folder,
         record: &FileRecord,
         footer: Arc<Footer>,
         identity: Identity,
     ) -> Self {
         Self {
-            archive: archive.clone(),
+            folder: folder.clone(),
             record: record.clone(),
             footer,
             identity,
@@ -98,7 +98,7 @@ impl OpenFile {
 
     fn bytes(&self) -> Result<&Arc<VerifiedFile>> {
         self.bytes.get_or_try_init(|| {
-            let bytes = VerifiedFile::open(&self.archive, &self.record.path, &self.record.seal)?;
+            let bytes = VerifiedFile::open(&self.folder, &self.record.path, &self.record.seal)?;
             match bytes.identity() == self.identity {
                 true => Ok(Arc::new(bytes)),
                 false => Err(Error::damaged(self.path())(

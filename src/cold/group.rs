@@ -17,7 +17,7 @@ use super::selection::{Matcher, Selection};
 use super::stats::Counters;
 use crate::catalog::files::FileEntry;
 use crate::error::{Error, Result};
-use crate::storage::Archive;
+use crate::storage::Folder;
 use crate::stored::Storage;
 use crate::table::Column;
 use crate::time::canonical::MAX_LENGTH;
@@ -25,7 +25,7 @@ use crate::value::Value;
 
 /// What all parts of a scan share, on whatever thread.
 pub struct Context {
-    pub archive: Archive,
+    pub folder: Arc<Folder>,
     pub cache: Cache,
     pub counters: Arc<Counters>,
     /// The terms of the WHERE clause, each with the column of `cold_t` it is about.
@@ -48,7 +48,7 @@ pub struct ScanFile {
     /// For each predicate of the scan, what kinds of values its column has in this file.
     pub kinds: Vec<Kinds>,
     /// The rows that do not count, in ascending order.
-    pub tombstones: Vec<usize>,
+    pub tombstones: Arc<Vec<usize>>,
     pub counters: Arc<Counters>,
     pub opened: OnceCell<OpenFile>,
 }
@@ -63,7 +63,7 @@ impl ScanFile {
     /// Opens it, if that has not been done.
     pub fn open(&self, context: &Context) -> Result<&OpenFile> {
         self.opened.get_or_try_init(|| {
-            let (file, known) = context.cache.open(&context.archive, &self.entry.record)?;
+            let (file, known) = context.cache.open(&context.folder, &self.entry.record)?;
             let stored = file.columns().iter().map(|column| &column.name);
             if !stored.eq(self.columns.iter().map(|column| &column.name)) {
                 let reason = "its columns are not those that the catalog says it has";

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use super::ahead::Step;
 use super::group::{Context, Group, ScanFile};
 use super::range::{Kinds, Range};
 use crate::error::Result;
@@ -25,7 +24,7 @@ pub struct Order {
 pub struct OrderedFile {
     pub file: Arc<ScanFile>,
     /// What is known of its values in each column of the order.
-    pub ranges: Vec<Range>,
+    pub ranges: Vec<Arc<Range>>,
 }
 
 impl OrderedFile {
@@ -64,19 +63,20 @@ fn order_of(a: &OwnedKey, b: &OwnedKey) -> Ordering {
 /// Divides things into runs that follow each other in an order: whatever is in one run comes before
 /// whatever is in the next. Things of one run overlap. `range` says what is known of their values in
 /// the first column of the order.
-fn runs<T>(mut things: Vec<T>, range: fn(&T) -> Option<&Range>, order: &Order) -> Vec<Vec<T>> {
-    let low = |thing: &T| range(thing).and_then(low).map(OwnedKey::from);
-    let high = |thing: &T| range(thing).and_then(high).map(OwnedKey::from);
-    things.sort_by(|a, b| match (low(a), low(b)) {
-        (Some(a), Some(b)) => order_of(&a, &b),
+pub fn runs<T>(things: Vec<T>, range: impl Fn(&T) -> Arc<Range>, order: &Order) -> Vec<Vec<T>> {
+    let with_range = |thing: T| (range(&thing), thing);
+    let mut things: Vec<(Arc<Range>, T)> = things.into_iter().map(with_range).collect();
+    things.sort_by(|(a, _), (b, _)| match (low(a), low(b)) {
+        (Some(a), Some(b)) => a.order(b),
         (a, b) => a.is_some().cmp(&b.is_some()),
     });
     let mut runs: Vec<Vec<T>> = Vec::new();
-    // The greatest value of the last run; `None` if it is not known.
-    let mut end: Option<OwnedKey> = None;
-    for thing in things {
-        let follows = match (&end, low(&thing)) {
-            (Some(end), Some(low)) => match order_of(end, &low) {
+    // Of the present run, the range that reaches farthest.
+    let mut farthest: Option<Arc<Range>> = None;
+    for (range, thing) in things {
+        let end = farthest.as_deref().and_then(high);
+        let follows = match (end, low(&range)) {
+            (Some(end), Some(low)) => match end.order(low) {
                 Ordering::Less => true,
                 // Equal values may come in any order, if nothing else decides.
                 Ordering::Equal => order.columns.len() == 1,
@@ -84,19 +84,16 @@ fn runs<T>(mut things: Vec<T>, range: fn(&T) -> Option<&Range>, order: &Order) -
             },
             _ => false,
         };
+        let farther = match (end, high(&range)) {
+            (Some(end), Some(high)) => end.order(high).is_lt(),
+            (end, _) => end.is_some(),
+        };
         match runs.last_mut().filter(|_| !follows) {
-            Some(run) => {
-                end = match (end, high(&thing)) {
-                    (Some(end), Some(high)) if order_of(&end, &high).is_ge() => Some(end),
-                    (Some(_), Some(high)) => Some(high),
-                    _ => None,
-                };
-                run.push(thing);
-            }
-            None => {
-                end = high(&thing);
-                runs.push(vec![thing]);
-            }
+            Some(run) => run.push(thing),
+            None => runs.push(vec![thing]),
+        }
+        if follows || farther || farthest.is_none() {
+            farthest = Some(range);
         }
     }
     if order.descending {
@@ -105,35 +102,10 @@ fn runs<T>(mut things: Vec<T>, range: fn(&T) -> Option<&Range>, order: &Order) -
     runs
 }
 
-/// The steps of a scan over `files` that gives rows in `order`.
-pub fn steps(files: Vec<OrderedFile>, order: &Order) -> Vec<Step> {
-    let descending = order.descending;
-    let mut steps = Vec::new();
-    for mut run in runs(files, |file| file.ranges.first(), order) {
-        match &run[..] {
-            [only] if only.is_sorted() => {
-                let count = only.file.entry.record.row_groups;
-                let group = |number: usize| Step::Group {
-                    file: Arc::clone(&only.file),
-                    number: if descending {
-                        count - 1 - number
-                    } else {
-                        number
-                    },
-                    descending,
-                };
-                steps.extend((0..count).map(group));
-            }
-            _ => steps.push(Step::Merge(order.clone(), std::mem::take(&mut run))),
-        }
-    }
-    steps
-}
-
 /// The most files that have to be merged at a time, with what is known of their values in the first
 /// column of the order.
-pub fn depth<'a>(ranges: impl Iterator<Item = &'a Range>, order: &Order) -> usize {
-    let runs = runs(ranges.collect(), |range| Some(*range), order);
+pub fn depth<'a>(ranges: impl Iterator<Item = &'a Arc<Range>>, order: &Order) -> usize {
+    let runs = runs(ranges.collect(), |range| Arc::clone(range), order);
     runs.iter().map(Vec::len).max().unwrap_or(0)
 }
 

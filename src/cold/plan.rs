@@ -10,7 +10,8 @@
 //! - `where`: the terms that were pushed down, one for each of the first arguments of xFilter; `~`
 //!   marks a collation other than BINARY
 //! - `order by`: the order that rows come in
-//! - `limit`, `offset`: the next arguments; rows up to the offset are passed over
+//! - `limit`, `offset`: the next arguments. Rows up to the offset are passed over; if it says `beyond`
+//!   instead, SQLite does that
 //!
 //! A space in a column's name is written `%20`, and so on.
 
@@ -50,9 +51,18 @@ pub struct Plan {
     pub order: Option<Order>,
     /// Whether the argument after those of the terms is the LIMIT.
     pub limit: bool,
-    /// Whether the last argument is the OFFSET.
-    pub offset: bool,
+    /// Whether the last argument is the OFFSET, and whose business it is.
+    pub offset: Option<Offset>,
 }
+
+/// Who passes over the rows up to the OFFSET.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offset {
+    Scan,
+    Sqlite,
+}
+
+const OFFSETS: [(Offset, &str); 2] = [(Offset::Scan, "offset"), (Offset::Sqlite, "beyond")];
 
 const SYMBOLS: [(Operator, &str); 11] = [
     (Operator::Compare(Comparison::Eq), "="),
@@ -107,10 +117,14 @@ impl Plan {
                 text += &format!(" {} {direction}", name(*column));
             }
         }
-        for (has, keyword) in [(self.limit, "limit"), (self.offset, "offset")] {
-            if has {
-                text += &format!(" {keyword} ?");
-            }
+        if self.limit {
+            text += " limit ?";
+        }
+        for (_, keyword) in OFFSETS
+            .iter()
+            .filter(|(offset, _)| self.offset == Some(*offset))
+        {
+            text += &format!(" {keyword} ?");
         }
         text
     }
@@ -155,7 +169,10 @@ impl Words<'_> {
             plan.order = Some(self.order()?);
         }
         plan.limit = self.keyword("limit") && self.keyword("?");
-        plan.offset = self.keyword("offset") && self.keyword("?");
+        let offset = OFFSETS.iter().find(|(_, keyword)| self.keyword(keyword));
+        plan.offset = offset
+            .filter(|_| self.keyword("?"))
+            .map(|(offset, _)| *offset);
         Some(plan)
     }
 
@@ -194,7 +211,10 @@ impl Words<'_> {
             descending: false,
         };
         while order.columns.is_empty()
-            || !matches!(self.rest.front(), None | Some(&"limit" | &"offset"))
+            || !matches!(
+                self.rest.front(),
+                None | Some(&"limit" | &"offset" | &"beyond")
+            )
         {
             order.columns.push(self.column()?);
             order.descending = match self.rest.pop_front()? {
@@ -233,7 +253,7 @@ mod tests {
             terms: SYMBOLS.iter().enumerate().map(term).collect(),
             order: order(&[1, 0], true),
             limit: true,
-            offset: true,
+            offset: Some(Offset::Scan),
         };
         let others = [
             Plan::default(),
@@ -244,13 +264,13 @@ mod tests {
             },
             Plan {
                 order: None,
-                offset: false,
+                offset: Some(Offset::Sqlite),
                 ..plan.clone()
             },
             Plan {
                 order: order(&[2], false),
                 limit: false,
-                offset: false,
+                offset: None,
                 ..plan.clone()
             },
         ];

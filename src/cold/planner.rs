@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::columns::ColdColumn;
 use super::merge::Order;
-use super::plan::{Operator, Plan, Share, Term};
+use super::plan::{Offset, Operator, Plan, Share, Term};
 use super::predicate::{Predicate, Rules};
 use super::state::TableState;
 use super::table::ColdTable;
@@ -169,23 +169,16 @@ fn order(table: &ColdTable, state: &TableState, query: &Query<'_>) -> Result<Opt
 /// Takes the LIMIT as a hint and, where nothing else decides which rows count, the OFFSET.
 fn push_bounds(query: &mut Query<'_>, plan: &mut Plan) {
     let (limit, offset) = query.limit_and_offset();
-    let plain = query.can_take_offset()
-        && plan.terms.is_empty()
-        && query.constraints().is_empty()
-        && !query.has_other_terms();
-    if offset.is_some() && !plain {
-        // The LIMIT alone would be too small a hint.
+    let Some(limit) = limit else {
         return;
-    }
-    let mut position = plan.terms.len();
-    if let Some(limit) = limit {
-        query.push_bound(limit, position, false);
-        plan.limit = true;
-        position += 1;
-    }
+    };
+    query.push_bound(limit, plan.terms.len(), false);
+    plan.limit = true;
     if let Some(offset) = offset {
-        query.push_bound(offset, position, true);
-        plan.offset = true;
+        let plain = query.constraints().is_empty() && !query.has_other_terms();
+        let ours = plain && query.can_take_offset();
+        query.push_bound(offset, plan.terms.len() + 1, ours);
+        plan.offset = Some(if ours { Offset::Scan } else { Offset::Sqlite });
     }
 }
 

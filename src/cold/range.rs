@@ -66,6 +66,14 @@ pub struct Range {
 }
 
 impl Range {
+    /// What is known where nothing is.
+    pub fn unknown() -> Self {
+        Self {
+            kinds: Kinds::all(),
+            ..Self::default()
+        }
+    }
+
     /// The range of `values` in file order, with bounds short enough for the catalog.
     pub fn of<'a>(values: impl Iterator<Item = Value<'a>>) -> Self {
         let mut kinds = Kinds::empty();

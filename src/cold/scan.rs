@@ -7,26 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use once_cell::sync::OnceCell;
-use rusqlite::Connection;
-
 use super::ahead::{Part, Step, Steps};
 use super::cache::Cache;
 use super::decode::Scratch;
 use super::group::{Context, Group, ScanFile};
 use super::merge::{self, OrderedFile};
-use super::plan::{Operator, Plan};
+use super::plan::{Offset, Operator, Plan};
 use super::predicate::{Predicate, Rules};
+use super::range::Range;
 use super::state::{States, TableState};
 use super::stats::{ScanLog, ScanStats};
 use crate::catalog::files::FileEntry;
 use crate::error::{Error, Result};
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sqlite::pin::ReadPin;
 use crate::sqlite::value::{Arguments, Output};
 use crate::sqlite::vtab::Cursor;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
+use once_cell::sync::OnceCell;
 
 /// A scan over the cold rows of a table.
 pub struct Scan {
@@ -103,64 +102,63 @@ impl Scan {
         Ok(predicates)
     }
 
-    /// A file of the scan.
-    fn scan_file(
-        &self,
-        entry: Arc<FileEntry>,
-        state: &TableState,
-        context: &Context,
-    ) -> Result<Arc<ScanFile>> {
-        let schema = state.schemas.get(&entry.schema).ok_or_else(|| {
-            Error::refused("the archive catalog is damaged: a file has no columns")
-        })?;
-        let kinds = context
-            .predicates
-            .iter()
-            .map(|(column, _)| Ok(state.range(&self.states.connection, *column, &entry)?.kinds));
-        Ok(Arc::new(ScanFile {
-            kinds: kinds.collect::<Result<_>>()?,
-            columns: Arc::clone(&schema.columns),
-            positions: Arc::clone(&schema.positions),
-            tombstones: state.tombstones(&self.states.connection, entry.id)?,
-            counters: Arc::clone(&context.counters),
-            opened: OnceCell::new(),
-            entry,
-        }))
-    }
-
     /// What is to be read, in which order.
-    fn steps(&self, plan: &Plan, state: &TableState, context: &Arc<Context>) -> Result<Vec<Step>> {
-        let entries = state.files(&self.states.connection, &context.predicates)?;
-        if let Some(order) = &plan.order {
-            let ordered = entries.into_iter().map(|entry| {
-                let columns = order.columns.iter();
-                let ranges =
-                    columns.map(|column| state.range(&self.states.connection, *column, &entry));
-                Ok(OrderedFile {
-                    ranges: ranges.collect::<Result<_>>()?,
-                    file: self.scan_file(entry, state, context)?,
-                })
-            });
-            return Ok(merge::steps(ordered.collect::<Result<_>>()?, order));
-        }
-        let mut steps = Vec::new();
-        for entry in entries {
-            let file = self.scan_file(entry, state, context)?;
-            let group = |number: usize| Step::Group {
-                file: Arc::clone(&file),
-                number,
-                descending: false,
+    fn steps(
+        &self,
+        plan: &Plan,
+        state: &Rc<TableState>,
+        context: &Arc<Context>,
+    ) -> Result<Box<dyn Iterator<Item = Result<Step>>>> {
+        let connection = &self.states.connection;
+        let files = state.files(connection, &context.predicates)?;
+        let scan_file = {
+            let (state, context) = (Rc::clone(state), Arc::clone(context));
+            move |entry: &Arc<FileEntry>| scan_file(&state, &context, entry)
+        };
+        let Some(order) = plan.order.clone() else {
+            let steps = files
+                .into_iter()
+                .flat_map(move |entry| steps(scan_file(&entry), false));
+            return Ok(Box::new(steps));
+        };
+        let with_ranges = |entry: Arc<FileEntry>| {
+            let columns = order.columns.iter();
+            let ranges = columns.map(|column| state.range(connection, *column, &entry));
+            let ranges = ranges.collect::<Result<Vec<_>>>()?;
+            Ok((entry, ranges))
+        };
+        let files = files
+            .into_iter()
+            .map(with_ranges)
+            .collect::<Result<Vec<_>>>()?;
+        let unknown = Arc::new(Range::unknown());
+        let first =
+            |(_, ranges): &(_, Vec<Arc<Range>>)| Arc::clone(ranges.first().unwrap_or(&unknown));
+        let runs = merge::runs(files, first, &order);
+        let step = move |run: Vec<(Arc<FileEntry>, Vec<Arc<Range>>)>| -> Vec<Result<Step>> {
+            let file = |(entry, ranges): (Arc<FileEntry>, Vec<Arc<Range>>)| {
+                let file = scan_file(&entry)?;
+                Ok(OrderedFile { file, ranges })
             };
-            steps.extend((0..file.entry.record.row_groups).map(group));
-        }
-        Ok(steps)
+            let files: Result<Vec<_>> = run.into_iter().map(file).collect();
+            match files {
+                Ok(files) => match &files[..] {
+                    [only] if only.is_sorted() => {
+                        steps(Ok(Arc::clone(&only.file)), order.descending)
+                    }
+                    _ => vec![Ok(Step::Merge(order.clone(), files))],
+                },
+                Err(error) => vec![Err(error)],
+            }
+        };
+        Ok(Box::new(runs.into_iter().flat_map(step)))
     }
 
     /// Passes over rows, as an OFFSET asks.
     fn skip(&mut self, rows: usize) -> Result<()> {
         let mut left = match &mut self.steps {
-            Some(steps) => steps.skip_files(rows),
-            None => 0,
+            Some(steps) if rows > 0 => steps.skip_files(rows)?,
+            _ => 0,
         };
         self.settle()?;
         while left > 0 && !self.eof() {
@@ -246,9 +244,9 @@ impl Cursor for Scan {
             Arc::clone(&stats.counters)
         };
         let context = Arc::new(Context {
-            archive: settings::archive(&self.states.connection)?,
-            cache: cache(&self.states.connection)?,
-            max_workers: settings::MAX_WORKERS.count(&self.states.connection)?,
+            folder: state.folder(&self.states.connection)?,
+            cache: cache(&state.config)?,
+            max_workers: settings::MAX_WORKERS.count(&state.config)?,
             counters,
             predicates: self.predicates(&plan, arguments)?,
             wanted: self
@@ -271,10 +269,14 @@ impl Cursor for Scan {
             _ => None,
         };
         let limit = number(plan.limit, plan.terms.len());
-        let offset = number(plan.offset, plan.terms.len() + usize::from(plan.limit));
+        let offset = number(plan.offset.is_some(), plan.terms.len() + 1).unwrap_or(0);
+        let (limit, skip) = match plan.offset {
+            Some(Offset::Scan) => (limit, offset),
+            _ => (limit.map(|limit| limit.saturating_add(offset)), 0),
+        };
         let steps = self.steps(&plan, &state, &context)?;
         self.steps = Some(Steps::new(context, steps, limit));
-        self.skip(offset.unwrap_or(0))?;
+        self.skip(skip)?;
         self.rows_returned += usize::from(!self.eof());
         Ok(())
     }
@@ -301,13 +303,55 @@ impl Cursor for Scan {
     }
 }
 
+/// A file of a scan.
+fn scan_file(
+    state: &TableState,
+    context: &Context,
+    entry: &Arc<FileEntry>,
+) -> Result<Arc<ScanFile>> {
+    let schema = state
+        .schemas
+        .get(&entry.schema)
+        .ok_or_else(|| Error::refused("the archive catalog is damaged: a file has no columns"))?;
+    Ok(Arc::new(ScanFile {
+        entry: Arc::clone(entry),
+        columns: Arc::clone(&schema.columns),
+        positions: Arc::clone(&schema.positions),
+        kinds: state.kinds(&context.predicates, entry.id),
+        tombstones: state.tombstones(entry.id),
+        counters: Arc::clone(&context.counters),
+        opened: OnceCell::new(),
+    }))
+}
+
+/// The steps through the row groups of a file.
+fn steps(file: Result<Arc<ScanFile>>, descending: bool) -> Vec<Result<Step>> {
+    let file = match file {
+        Ok(file) => file,
+        Err(error) => return vec![Err(error)],
+    };
+    let count = file.entry.record.row_groups;
+    let step = |number: usize| {
+        Ok(Step::Group {
+            file: Arc::clone(&file),
+            number: if descending {
+                count - 1 - number
+            } else {
+                number
+            },
+            descending,
+        })
+    };
+    (0..count).map(step).collect()
+}
+
 /// The cache, as the settings say.
-fn cache(connection: &Connection) -> Result<Cache> {
-    let limit = match settings::QUERY_CACHE_ENABLED.is_on(connection)? {
-        true => settings::CACHE_BYTES.count(connection)?,
+fn cache(config: &Config) -> Result<Cache> {
+    let limit = match settings::QUERY_CACHE_ENABLED.is_on(config)? {
+        true => settings::CACHE_BYTES.count(config)?,
         false => 0,
     };
-    let lifetime = settings::QUERY_CACHE_TTL.count(connection)?;
+    let lifetime = settings::QUERY_CACHE_TTL.count(config)?;
     Ok(Cache::new(limit, Duration::from_secs(lifetime as u64)))
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,11 +12,13 @@ use rusqlite::Connection;
 use super::columns::Shape;
 use super::merge::{self, Order};
 use super::predicate::Predicate;
-use super::range::Range;
+use super::range::{Kinds, Range};
 use crate::catalog::files::{self, FileEntry, Totals};
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
+use crate::settings::{self, Config};
 use crate::sql;
+use crate::storage::Folder;
 use crate::table::Column;
 use crate::value::Value;
 
@@ -23,7 +26,7 @@ use crate::value::Value;
 const FEW: u64 = 4;
 
 /// What is known of a column in each file, by file id.
-type Ranges = Rc<HashMap<i64, Range>>;
+type Ranges = Rc<HashMap<i64, Arc<Range>>>;
 
 /// The catalog's state of one table.
 pub struct TableState {
@@ -31,7 +34,11 @@ pub struct TableState {
     pub table: i64,
     pub time_column: String,
     pub totals: Totals,
-    has_tombstones: bool,
+    pub config: Config,
+    /// The folder with the files, and what the environment said on it.
+    folder: RefCell<Option<(Option<OsString>, Arc<Folder>)>>,
+    /// For each file that has any, the rows that do not count, in ascending order.
+    tombstones: HashMap<i64, Arc<Vec<usize>>>,
     /// The columns that files were written with, and where those of `cold_t` are among them.
     pub schemas: BTreeMap<i64, Schema>,
     ranges: RefCell<HashMap<usize, Ranges>>,
@@ -70,7 +77,12 @@ impl TableState {
             table: table.id,
             time_column: table.time_column,
             totals: files::totals(connection, table.id)?,
-            has_tombstones: files::has_tombstones(connection)?,
+            config: Config::read(connection)?,
+            folder: RefCell::default(),
+            tombstones: files::tombstones(connection, table.id)?
+                .into_iter()
+                .map(|(file, rows)| (file, Arc::new(rows)))
+                .collect(),
             schemas: tables::schemas(connection, table.id)?
                 .into_iter()
                 .map(schema)
@@ -89,7 +101,8 @@ impl TableState {
         for (id, schema) in &self.schemas {
             let position = schema.positions.get(column).copied().flatten();
             if let Some(stored) = position.and_then(|position| schema.columns.get(position)) {
-                ranges.extend(files::ranges(connection, *id, &stored.name)?);
+                let known = files::ranges(connection, *id, &stored.name)?.into_iter();
+                ranges.extend(known.map(|(file, range)| (file, Arc::new(range))));
             }
         }
         let ranges = Rc::new(ranges);
@@ -107,8 +120,11 @@ impl TableState {
         let mut candidates: Option<Vec<i64>> = None;
         for (column, predicate) in predicates {
             let ranges = self.ranges(connection, *column)?;
-            let default = self.default_range(*column);
-            let may_match = |id: &i64| predicate.may_match(ranges.get(id).unwrap_or(&default));
+            // A file of which nothing is known stays.
+            let may_match = |id: &i64| {
+                let range = ranges.get(id);
+                range.is_none_or(|range| predicate.may_match(range))
+            };
             candidates = match candidates {
                 Some(candidates) => Some(candidates.into_iter().filter(may_match).collect()),
                 // Some files were written before the column was added.
@@ -141,26 +157,66 @@ impl TableState {
         })?;
         let mut files = all.clone();
         for (column, predicate) in predicates {
-            let ranges = self.ranges(connection, *column)?;
-            let default = self.default_range(*column);
-            files.retain(|file| predicate.may_match(ranges.get(&file.id).unwrap_or(&default)));
+            let mut matching = Vec::with_capacity(files.len());
+            for file in files {
+                if predicate.may_match(&*self.range(connection, *column, &file)?) {
+                    matching.push(file);
+                }
+            }
+            files = matching;
         }
         Ok(files)
     }
 
     /// The rows of a file that do not count, in ascending order.
-    pub fn tombstones(&self, connection: &Connection, file: i64) -> Result<Vec<usize>> {
-        match self.has_tombstones {
-            true => files::tombstones(connection, file),
-            false => Ok(Vec::new()),
+    pub fn tombstones(&self, file: i64) -> Arc<Vec<usize>> {
+        self.tombstones
+            .get(&file)
+            .map(Arc::clone)
+            .unwrap_or_default()
+    }
+
+    /// The folder with the files.
+    pub fn folder(&self, connection: &Connection) -> Result<Arc<Folder>> {
+        let variable = settings::folder_variable();
+        if let Some((known, folder)) = &*self.folder.borrow()
+            && *known == variable
+        {
+            return Ok(Arc::clone(folder));
         }
+        let folder = Arc::new(settings::folder(connection, &self.config)?);
+        *self.folder.borrow_mut() = Some((variable, Arc::clone(&folder)));
+        Ok(folder)
     }
 
     /// What is known of a column of `cold_t` in a file.
-    pub fn range(&self, connection: &Connection, column: usize, file: &FileEntry) -> Result<Range> {
+    pub fn range(
+        &self,
+        connection: &Connection,
+        column: usize,
+        file: &FileEntry,
+    ) -> Result<Arc<Range>> {
         let ranges = self.ranges(connection, column)?;
-        let known = ranges.get(&file.id).cloned();
-        Ok(known.unwrap_or_else(|| self.default_range(column)))
+        if let Some(known) = ranges.get(&file.id) {
+            return Ok(Arc::clone(known));
+        }
+        let schema = self.schemas.get(&file.schema);
+        let stored = schema.and_then(|schema| *schema.positions.get(column)?);
+        Ok(Arc::new(match stored {
+            Some(_) => Range::unknown(),
+            None => self.default_range(column),
+        }))
+    }
+
+    /// The kinds of values that a file has in the columns of predicates, whose ranges were asked for.
+    pub fn kinds(&self, predicates: &[(usize, Predicate)], file: i64) -> Vec<Kinds> {
+        let ranges = self.ranges.borrow();
+        let kinds = |(column, _): &(usize, Predicate)| {
+            let range = ranges.get(column).and_then(|ranges| ranges.get(&file));
+            // Nothing can be ruled out where nothing is known.
+            range.map_or(Kinds::all(), |range| range.kinds)
+        };
+        predicates.iter().map(kinds).collect()
     }
 
     /// The range of a column in files that were written before it was added: every row shows the

@@ -25,59 +25,22 @@ const EXTENSION: &str = ".parquet";
 
 /// The folder that holds the cold files of a database.
 #[derive(Debug, Clone)]
-pub struct Archive {
+pub struct Folder {
     root: PathBuf,
     /// The folder itself, whatever links lead to it.
     real_root: OnceCell<PathBuf>,
-    owner: String,
-    lock: String,
 }
 
-impl Archive {
-    /// The archive at `root`. `owner` starts the names of the files that this database writes, so
-    /// that databases can share a folder and never take each other's files for leftovers. `lock`
-    /// names the lock; it is the same whatever path leads to the database.
-    pub fn new(root: PathBuf, owner: String, lock: String) -> Self {
+impl Folder {
+    pub fn new(root: PathBuf) -> Self {
         Self {
             root,
             real_root: OnceCell::new(),
-            owner,
-            lock,
         }
     }
 
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Takes the lock that only one archive run per database can hold, for as long as the returned
-    /// file is open. It ends with the process, however that ends.
-    pub fn lock(&self) -> Result<File> {
-        let path = self.root.join(format!(".{}.lock", self.lock));
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Error::refused(format!(
-                "{} is not a regular file",
-                path.display()
-            )));
-        }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::refused(
-                "another archive run is working on this database; try again when it has ended",
-            )),
-            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-        }
-    }
-
-    /// The name of the file number `sequence` of a run. `run` is never used twice.
-    pub fn file_name(&self, run: &str, sequence: usize) -> String {
-        format!("{}-{run}-{sequence:05}{EXTENSION}", self.owner)
     }
 
     /// Creates a new file at `relative`, with its folders.
@@ -131,12 +94,79 @@ impl Archive {
         }
     }
 
+    /// Follows symbolic links and refuses a path that ends up outside the archive folder.
+    fn check_inside(&self, path: &Path) -> Result<()> {
+        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
+        let path_itself = real(path)?;
+        let root = self.real_root.get_or_try_init(|| real(&self.root))?;
+        // The folder may have been moved, and a link put in its place.
+        match path_itself.starts_with(root) || path_itself.starts_with(real(&self.root)?) {
+            true => Ok(()),
+            false => Err(Error::refused(format!(
+                "{} leads out of the archive folder",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// The folder as an archive run uses it.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    pub folder: Folder,
+    owner: String,
+    lock: String,
+}
+
+impl Archive {
+    /// `owner` starts the names of the files that this database writes, so that databases can share a
+    /// folder and never take each other's files for leftovers. `lock` names the lock; it is the same
+    /// whatever path leads to the database.
+    pub fn new(folder: Folder, owner: String, lock: String) -> Self {
+        Self {
+            folder,
+            owner,
+            lock,
+        }
+    }
+
+    /// Takes the lock that only one archive run per database can hold, for as long as the returned
+    /// file is open. It ends with the process, however that ends.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.folder.root.join(format!(".{}.lock", self.lock));
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::refused(format!(
+                "{} is not a regular file",
+                path.display()
+            )));
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::refused(
+                "another archive run is working on this database; try again when it has ended",
+            )),
+            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
+        }
+    }
+
+    /// The name of the file number `sequence` of a run. `run` is never used twice.
+    pub fn file_name(&self, run: &str, sequence: usize) -> String {
+        format!("{}-{run}-{sequence:05}{EXTENSION}", self.owner)
+    }
+
     /// The files that this database has written below the folder, whether the catalog knows them
     /// or not, and how long ago each was written, in seconds. Only for cleaning up: data is found
     /// through the catalog.
     pub fn own_files(&self) -> Result<Vec<(String, u64)>> {
         let mut files = Vec::new();
-        let mut folders = vec![self.root.clone()];
+        let root = &self.folder.root;
+        let mut folders = vec![root.clone()];
         let prefix = format!("{}-", self.owner);
         while let Some(folder) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
@@ -156,26 +186,13 @@ impl Archive {
                     let metadata = entry.metadata().map_err(Error::io(&path))?;
                     let modified = metadata.modified().map_err(Error::io(&path))?;
                     let age = modified.elapsed().unwrap_or_default().as_secs();
-                    if let Ok(relative) = path.strip_prefix(&self.root) {
+                    if let Ok(relative) = path.strip_prefix(root) {
                         files.push((portable(relative), age));
                     }
                 }
             }
         }
         Ok(files)
-    }
-
-    /// Follows symbolic links and refuses a path that ends up outside the archive folder.
-    fn check_inside(&self, path: &Path) -> Result<()> {
-        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
-        let root = self.real_root.get_or_try_init(|| real(&self.root))?;
-        match real(path)?.starts_with(root) {
-            true => Ok(()),
-            false => Err(Error::refused(format!(
-                "{} leads out of the archive folder",
-                path.display()
-            ))),
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::write::Seal;
-use super::{Archive, Identity};
+use super::{Folder, Identity};
 use crate::error::{Error, Result};
 
 /// How many bytes have one checksum; the last block of a file is shorter. Part of the catalog's
@@ -37,9 +37,9 @@ pub struct VerifiedFile {
 
 impl VerifiedFile {
     /// Opens the file at `relative`, which must be as long as `seal` says.
-    pub fn open(archive: &Archive, relative: &str, seal: &Seal) -> Result<Self> {
+    pub fn open(folder: &Folder, relative: &str, seal: &Seal) -> Result<Self> {
         let Seal { bytes, blocks, .. } = seal;
-        let (file, path) = archive.open(relative)?;
+        let (file, path) = folder.open(relative)?;
         let metadata = file.metadata().map_err(Error::io(&path))?;
         let identity = Identity::of(&metadata);
         if identity.bytes != *bytes {
