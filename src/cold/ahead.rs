@@ -15,9 +15,9 @@ use crate::error::Result;
 use crate::sqlite::panic::guard;
 
 /// Bytes of decoded pages that may wait for a scan; one row group more per worker can be on its way.
-const WAITING_BYTES: usize = 32 << 20;
+const WAITING_BYTES: usize = 8 << 20;
 /// Row groups that may wait for a scan.
-const WAITING_GROUPS: usize = 16;
+const WAITING_GROUPS: usize = 8;
 /// After so many row groups a scan is taken for a long one.
 const ALONE: usize = 2;
 

@@ -67,6 +67,7 @@ impl DecodedColumn {
     }
 
     /// The value of a row, which must be one of [`Self::rows`].
+    #[inline]
     pub fn value<'a>(&'a self, row: usize, scratch: &'a mut Scratch) -> Value<'a> {
         match self {
             Self::Mixed(children) => match children.iter().find(|child| child.is_set(row)) {
@@ -119,6 +120,7 @@ impl DecodedColumn {
             .sum()
     }
 
+    #[inline]
     fn is_set(&self, row: usize) -> bool {
         match self {
             Self::Integer(array) | Self::Timestamp(array, _) => array.is_valid(row),

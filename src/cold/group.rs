@@ -285,6 +285,7 @@ impl Group {
     }
 
     /// The selected row at `position`, in the direction of the scan.
+    #[inline]
     pub fn row_at(&self, position: usize) -> Option<usize> {
         match self.descending {
             true => self
@@ -295,6 +296,7 @@ impl Group {
     }
 
     /// The value of a column of `cold_t` in a row of this group.
+    #[inline]
     pub fn value<'a>(
         &'a mut self,
         column: usize,

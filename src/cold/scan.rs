@@ -356,6 +356,7 @@ fn cache(config: &Config) -> Result<Cache> {
 }
 
 /// The row group and the row in it that is current.
+#[inline]
 fn row(current: &mut Option<Part>, position: usize) -> Result<(&mut Group, usize)> {
     let row = match current {
         Some(Part::Group(group)) => group.row_at(position).map(|row| (group, row)),

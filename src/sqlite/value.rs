@@ -104,6 +104,7 @@ impl Output {
     }
 
     /// Sets the result; SQLite copies text and blobs.
+    #[inline]
     pub fn set(&mut self, value: Value<'_>) {
         // SAFETY: the context is valid (see `new`); SQLITE_TRANSIENT makes SQLite copy the bytes
         // before the call returns, and the pointer of an empty slice is not NULL.

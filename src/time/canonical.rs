@@ -44,6 +44,12 @@ impl Unit {
     }
 }
 
+/// 0000-01-01 and 9999-12-31, in days since 1970-01-01.
+const FIRST_DAY: i64 = -719_528;
+const LAST_DAY: i64 = 2_932_896;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const NANOS_PER_DAY: i64 = 86_400 * NANOS_PER_SECOND;
+
 /// The longest text a shape has: `YYYY-MM-DDTHH:MM:SS.123456789+00:00`.
 pub const MAX_LENGTH: usize = 35;
 
@@ -72,11 +78,8 @@ impl Shape {
 
     /// Its name in a file's metadata, an example of the shape.
     pub fn name(self) -> String {
-        let example = NaiveDate::default().and_time(NaiveTime::MIN);
         let mut buffer = [0; MAX_LENGTH];
-        self.write(example, &mut buffer)
-            .unwrap_or_default()
-            .to_owned()
+        self.format(0, &mut buffer).unwrap_or_default().to_owned()
     }
 
     /// The reverse of [`Self::name`].
@@ -96,8 +99,6 @@ impl Shape {
 
     /// The numbers that [`Self::format`] makes text of: the years 0 to 9999, as far as they fit.
     pub fn numbers(self) -> RangeInclusive<i64> {
-        const FIRST_DAY: i64 = -719_528;
-        const LAST_DAY: i64 = 2_932_896;
         let per_day = match self.unit() {
             None => 1,
             Some(Unit::Nanos) => return i64::MIN..=i64::MAX,
@@ -159,57 +160,69 @@ impl Shape {
 
     /// Writes the text that `number` stands for into `buffer`.
     pub fn format(self, number: i64, buffer: &mut [u8; MAX_LENGTH]) -> Option<&str> {
-        let (seconds, nanos) = match self.unit() {
-            None => (number.checked_mul(86_400)?, 0),
+        let (days, nanos) = match self.unit() {
+            None => (number, 0),
             Some(unit) => {
-                let per_second = 1_000_000_000 / unit.nanos();
-                let nanos = number.rem_euclid(per_second) * unit.nanos();
-                (number.div_euclid(per_second), nanos)
+                let per_day = NANOS_PER_DAY / unit.nanos();
+                let (days, rest) = (number.div_euclid(per_day), number.rem_euclid(per_day));
+                (days, rest * unit.nanos())
             }
         };
-        let nanos = u32::try_from(nanos).ok()?;
-        let time = chrono::DateTime::from_timestamp(seconds, nanos)?.naive_utc();
-        self.write(time, buffer)
-    }
-
-    fn write(self, time: NaiveDateTime, buffer: &mut [u8; MAX_LENGTH]) -> Option<&str> {
-        use chrono::{Datelike, Timelike};
+        let (year, month, day) = date(days)?;
         let mut out = Cursor { buffer, length: 0 };
-        out.number(
-            u32::try_from(time.year())
-                .ok()
-                .filter(|year| *year <= 9999)?,
-            4,
-        );
-        for part in [time.month(), time.day()] {
-            out.byte(b'-');
-            out.number(part, 2);
-        }
+        out.pair(year / 100);
+        out.pair(year % 100);
+        out.byte(b'-');
+        out.pair(month);
+        out.byte(b'-');
+        out.pair(day);
         if let Self::Timestamp {
             separator,
             fraction,
             zone,
         } = self
         {
-            let parts = [
-                (separator, time.hour()),
-                (b':', time.minute()),
-                (b':', time.second()),
-            ];
-            for (before, part) in parts {
-                out.byte(before);
-                out.number(part, 2);
-            }
+            let second = u32::try_from(nanos / NANOS_PER_SECOND).ok()?;
+            out.byte(separator);
+            out.pair(second / 3600);
+            out.byte(b':');
+            out.pair(second / 60 % 60);
+            out.byte(b':');
+            out.pair(second % 60);
             if fraction > 0 {
+                let unused = 10_i64.pow(9 - u32::from(fraction));
                 out.byte(b'.');
-                let unused = 10_u32.pow(9 - u32::from(fraction));
-                out.number(time.nanosecond() / unused, usize::from(fraction));
+                out.number(nanos % NANOS_PER_SECOND / unused, usize::from(fraction));
             }
             zone.bytes().for_each(|byte| out.byte(byte));
         }
         let length = out.length;
         std::str::from_utf8(buffer.get(..length)?).ok()
     }
+}
+
+/// Year, month and day of the day that is `days` after 1970-01-01, in the years 0 to 9999.
+///
+/// It is asked for each time of each row that is read, so it does without a library's generality:
+/// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+fn date(days: i64) -> Option<(u32, u32, u32)> {
+    const DAYS_PER_ERA: u32 = 146_097; // 400 years
+    if !(FIRST_DAY..=LAST_DAY).contains(&days) {
+        return None;
+    }
+    // Counted from March 1st of the year -400.
+    let days = u32::try_from(days + 719_468 + i64::from(DAYS_PER_ERA)).ok()?;
+    let (era, day) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    Some((year + 400 * era + next_year - 400, month, day))
 }
 
 /// Appends to a fixed buffer. [`MAX_LENGTH`] is enough for every shape.
@@ -226,11 +239,17 @@ impl Cursor<'_> {
         self.length += 1;
     }
 
+    /// Two decimal digits.
+    fn pair(&mut self, number: u32) {
+        self.byte(b'0' + (number / 10 % 10).to_le_bytes()[0]);
+        self.byte(b'0' + (number % 10).to_le_bytes()[0]);
+    }
+
     /// Decimal digits, with leading zeros up to `width`.
-    fn number(&mut self, mut number: u32, width: usize) {
+    fn number(&mut self, mut number: i64, width: usize) {
         if let Some(slots) = self.buffer.get_mut(self.length..self.length + width) {
             for slot in slots.iter_mut().rev() {
-                *slot = b'0' + u8::try_from(number % 10).unwrap_or(0);
+                *slot = b'0' + (number % 10).to_le_bytes()[0];
                 number /= 10;
             }
         }
@@ -300,6 +319,18 @@ mod tests {
                 None,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn every_day_has_the_date_of_the_calendar() {
+        let first = NaiveDate::from_ymd_opt(0, 1, 1).unwrap();
+        for (days, date) in (FIRST_DAY..=LAST_DAY).zip(first.iter_days()) {
+            let text = Shape::Date
+                .format(days, &mut [0; MAX_LENGTH])
+                .map(str::to_owned);
+            let count = Shape::Date.count(date.and_time(NaiveTime::MIN));
+            assert_eq!((count, text), (Some(days), Some(date.to_string())));
         }
     }
 
