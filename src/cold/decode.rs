@@ -70,30 +70,33 @@ impl DecodedColumn {
     #[inline]
     pub fn value<'a>(&'a self, row: usize, scratch: &'a mut Scratch) -> Value<'a> {
         match self {
+            Self::Integer(array) if array.is_valid(row) => Value::Integer(array.value(row)),
+            Self::Real(array) if array.is_valid(row) => Value::Real(array.value(row)),
+            Self::Number(array) if array.is_valid(row) => number_from_double(array.value(row)),
+            Self::Text(array) if array.is_valid(row) => Value::Text(array.value(row)),
+            Self::Dictionary(keys, values) if keys.is_valid(row) => {
+                match usize::try_from(keys.value(row)) {
+                    Ok(key) if key < values.len() => Value::Text(values.value(key)),
+                    _ => Value::Null,
+                }
+            }
+            Self::Blob(array) if array.is_valid(row) => Value::Blob(array.value(row)),
+            Self::RawText(array, encoding) if array.is_valid(row) => {
+                Value::RawText(array.value(row), *encoding)
+            }
+            Self::Date(array) if array.is_valid(row) => {
+                let text = Shape::Date.format(i64::from(array.value(row)), scratch);
+                text.map_or(Value::Null, Value::Text)
+            }
+            Self::Timestamp(array, shape) if array.is_valid(row) => {
+                let text = shape.format(array.value(row), scratch);
+                text.map_or(Value::Null, Value::Text)
+            }
             Self::Mixed(children) => match children.iter().find(|child| child.is_set(row)) {
                 Some(child) => child.value(row, scratch),
                 None => Value::Null,
             },
-            _ if !self.is_set(row) => Value::Null,
-            Self::Integer(array) => Value::Integer(array.value(row)),
-            Self::Real(array) => Value::Real(array.value(row)),
-            Self::Number(array) => number_from_double(array.value(row)),
-            Self::Text(array) => Value::Text(array.value(row)),
-            Self::Dictionary(keys, values) => match usize::try_from(keys.value(row)) {
-                Ok(key) if key < values.len() => Value::Text(values.value(key)),
-                _ => Value::Null,
-            },
-            Self::Blob(array) => Value::Blob(array.value(row)),
-            Self::RawText(array, encoding) => Value::RawText(array.value(row), *encoding),
-            Self::Date(array) => {
-                let day = i64::from(array.value(row));
-                Shape::Date
-                    .format(day, scratch)
-                    .map_or(Value::Null, Value::Text)
-            }
-            Self::Timestamp(array, shape) => shape
-                .format(array.value(row), scratch)
-                .map_or(Value::Null, Value::Text),
+            _ => Value::Null,
         }
     }
 

@@ -162,11 +162,10 @@ impl Shape {
     pub fn format(self, number: i64, buffer: &mut [u8; MAX_LENGTH]) -> Option<&str> {
         let (days, nanos) = match self.unit() {
             None => (number, 0),
-            Some(unit) => {
-                let per_day = NANOS_PER_DAY / unit.nanos();
-                let (days, rest) = (number.div_euclid(per_day), number.rem_euclid(per_day));
-                (days, rest * unit.nanos())
-            }
+            // Each with a divisor that the compiler knows.
+            Some(Unit::Millis) => days_and_nanos::<1_000_000>(number),
+            Some(Unit::Micros) => days_and_nanos::<1_000>(number),
+            Some(Unit::Nanos) => days_and_nanos::<1>(number),
         };
         let (year, month, day) = date(days)?;
         let mut out = Cursor { buffer, length: 0 };
@@ -199,6 +198,15 @@ impl Shape {
         let length = out.length;
         std::str::from_utf8(buffer.get(..length)?).ok()
     }
+}
+
+/// Splits a number of units of so many nanoseconds into days, and nanoseconds within the day.
+fn days_and_nanos<const NANOS: i64>(number: i64) -> (i64, i64) {
+    let per_day = NANOS_PER_DAY / NANOS;
+    (
+        number.div_euclid(per_day),
+        number.rem_euclid(per_day) * NANOS,
+    )
 }
 
 /// Year, month and day of the day that is `days` after 1970-01-01, in the years 0 to 9999.
