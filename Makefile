@@ -4,6 +4,7 @@
 #   make loadable FEATURES=lean dist/cold.so without it (under 5 minutes)
 #   make demo                   a 140 MB task queue, archived, measured and checked
 #   make test                   every test, with the library that users get
+#   make soak                   random queries against plain SQLite for half an hour
 #   make bench                  against the script one would write today, and parts by criterion
 #   make lint                   rustfmt and clippy, warnings are errors
 
@@ -26,7 +27,7 @@ else
   FILE  := cold.so
 endif
 
-.PHONY: loadable faults demo test bench lint setup-build setup-demo setup-python clean
+.PHONY: loadable faults demo test soak bench lint setup-build setup-demo setup-python clean
 
 # The lean and the full library share all compiled crates but DuckDB's own.
 loadable: setup-build
@@ -50,9 +51,18 @@ test: setup-python faults
 	cargo test --release --manifest-path tests/hosts/rust/Cargo.toml --target-dir $(TARGET)/../host
 	$(PYTHON) -m pytest tests
 
+SOAK_SECONDS ?= 1800
+SOAK_SEED    := $(or $(SOAK_SEED),$(shell date +%s))
+
+soak: setup-python loadable
+	@echo "SOAK_SEED=$(SOAK_SEED)"
+	SOAK_SEED=$(SOAK_SEED) SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) -m pytest -q tests/test_differential.py
+
 bench: setup-python loadable
 	cargo bench --no-default-features --bench parts
 	$(PYTHON) benches/archive.py --memory
+	$(PYTHON) benches/queries.py
+	$(PYTHON) benches/ten_years.py
 
 lint: setup-build
 	cargo fmt --check

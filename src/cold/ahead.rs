@@ -5,9 +5,12 @@
 //! is dropped, whichever is first.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+
+use once_cell::sync::Lazy;
 
 use super::group::{Context, Group, ScanFile};
 use super::merge::{Merge, Order, OrderedFile};
@@ -26,6 +29,12 @@ const MANY_ROWS: usize = 10_000;
 
 /// The threads that decode ahead in this process.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// The cores beside the one that SQLite keeps busy, but at least one: it waits for the disk at times.
+static SPARE_CORES: Lazy<usize> = Lazy::new(|| {
+    let cores = thread::available_parallelism().map_or(2, NonZero::get);
+    cores.saturating_sub(1).max(1)
+});
 
 /// What a scan reads next.
 pub enum Step {
@@ -196,7 +205,7 @@ impl Steps {
     }
 
     fn start_workers(&mut self) {
-        let most = self.context.max_workers;
+        let most = self.context.max_workers.min(*SPARE_CORES);
         while self.workers.len() < most && self.shared.queue().slots.len() > self.workers.len() {
             let claim = |running: usize| (running < most).then_some(running + 1);
             if RUNNING

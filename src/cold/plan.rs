@@ -15,6 +15,8 @@
 //!
 //! A space in a column's name is written `%20`, and so on.
 
+use std::collections::VecDeque;
+
 use super::merge::Order;
 use crate::error::{Error, Result};
 use crate::sqlite::query::Comparison;
@@ -144,7 +146,7 @@ impl Plan {
 
 /// A plan string, word by word.
 struct Words<'a> {
-    rest: std::collections::VecDeque<&'a str>,
+    rest: VecDeque<&'a str>,
     names: &'a [String],
 }
 
@@ -178,7 +180,11 @@ impl Words<'_> {
 
     /// Passes over `word`, if it is next.
     fn keyword(&mut self, word: &str) -> bool {
-        self.rest.pop_front_if(|next| *next == word).is_some()
+        let is_next = self.rest.front() == Some(&word);
+        if is_next {
+            self.rest.pop_front();
+        }
+        is_next
     }
 
     fn share(&mut self) -> Option<Share> {
