@@ -28,3 +28,8 @@ pub mod table;
 pub mod time;
 pub mod value;
 pub mod verify;
+
+/// Decoding takes and gives back large buffers all the time. The system's allocator hands them to the
+/// kernel and gets them back page by page, which costs more than decompressing them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

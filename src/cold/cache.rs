@@ -23,8 +23,11 @@ use crate::storage::{Folder, Identity};
 
 static CACHE: Lazy<Mutex<Contents>> = Lazy::new(Mutex::default);
 
-/// What an entry takes beside its data, as measured.
-const ENTRY_BYTES: usize = 512;
+/// What an entry with so many bytes of data takes, with its place in the tables and what the
+/// allocator leaves unused, as measured.
+fn in_memory(bytes: usize) -> usize {
+    512 + bytes + bytes / 4
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
@@ -123,7 +126,7 @@ impl Cache {
     }
 
     fn put(&self, key: Key, data: Data, bytes: usize) {
-        let bytes = bytes + ENTRY_BYTES;
+        let bytes = in_memory(bytes);
         if bytes > self.limit {
             return;
         }
@@ -185,7 +188,7 @@ impl Cache {
     /// Keeps a page, unless this scan has kept enough.
     pub fn keep_page(&self, key: PageKey, page: &Arc<DecodedColumn>) {
         let bytes = page.memory();
-        let take = |share: usize| share.checked_sub(bytes + ENTRY_BYTES);
+        let take = |share: usize| share.checked_sub(in_memory(bytes));
         let taken = self
             .share
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
