@@ -56,9 +56,9 @@ class Side:
         while spent < TURN:
             for statement in self.statements:
                 start = time.perf_counter()
-                rows = execute(*statement).fetchall()
+                result = execute(*statement).fetchall()
                 spent += time.perf_counter() - start
-                del rows
+                del result
             count += len(self.statements)
         return spent / count
 

@@ -4,7 +4,7 @@
 //! Two flows and one catalog:
 //!
 //! - [`archive`]: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish
-//! - [`cold`]: query -> prune -> open -> decode -> SQLite
+//! - [`cold`]: query -> plan -> prune -> open -> select rows -> decode -> SQLite
 //! - [`catalog`]: which files exist and which of their rows count, in the same database
 //!
 //! `docs/architecture.md` says why every crash point is safe.

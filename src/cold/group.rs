@@ -156,12 +156,13 @@ impl Group {
         }
         self.bury();
         for (column, predicate, kinds) in &stored {
-            self.narrow(*column, |page, rows| {
+            let page_at = |row| footer.page_at(number, *column, row);
+            self.selection.narrow(page_at, |page, rows| {
                 let range = footer.page_range(number, *column, page, *kinds);
-                Ok(match rules_out(range, predicate) {
-                    true => Vec::new(),
-                    false => rows,
-                })
+                if rules_out(range, predicate) {
+                    rows.clear();
+                }
+                Ok(())
             })?;
         }
         for (column, predicate, kinds) in &stored {
@@ -171,19 +172,17 @@ impl Group {
         }
         let mut scratch = [0; MAX_LENGTH];
         for (column, predicate, _) in &stored {
-            let mut pages = std::mem::take(&mut self.columns);
-            let outcome = self.narrow(*column, |_, mut rows| {
-                if let Some(first) = rows.first().copied() {
-                    let paged = pages.get_mut(*column).ok_or_else(no_column)?;
-                    let page = paged.turn_to(&context, opened, (number, *column), first)?;
+            let paged = self.columns.get_mut(*column).ok_or_else(no_column)?;
+            let page_at = |row| footer.page_at(number, *column, row);
+            self.selection.narrow(page_at, |_, rows| {
+                if let Some(first) = rows.first() {
+                    let page = paged.turn_to(&context, opened, (number, *column), *first)?;
                     let start = paged.span.start;
                     let matcher = Matcher::new(&page, predicate);
                     rows.retain(|row| matcher.may_pass(row - start, &mut scratch));
                 }
-                Ok(rows)
-            });
-            self.columns = pages;
-            outcome?;
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -200,27 +199,6 @@ impl Group {
                 .filter(|row| here.binary_search(&(first + row)).is_err())
                 .collect();
         }
-    }
-
-    /// Replaces the selected rows of each page of a column by those of them that `keep` returns.
-    fn narrow(
-        &mut self,
-        column: usize,
-        mut keep: impl FnMut(usize, Vec<usize>) -> Result<Vec<usize>>,
-    ) -> Result<()> {
-        let footer = Arc::clone(self.file.open(&self.context)?.footer());
-        let mut kept = Vec::new();
-        let mut position = 0;
-        while let Some(row) = self.selection.get(position) {
-            let (page, span) = footer.page_at(self.number, column, row);
-            let next = self.selection.position_of(span.end);
-            kept.extend(keep(page, self.selection.rows(position..next).collect())?);
-            position = next;
-        }
-        if kept.len() < self.selection.len() {
-            self.selection = kept.into_iter().collect();
-        }
-        Ok(())
     }
 
     /// Whether the bloom filter says that no value of the column passes.

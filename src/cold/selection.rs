@@ -8,6 +8,7 @@ use rusqlite::types::Value as Owned;
 use super::decode::{DecodedColumn, Scratch};
 use super::predicate::{Ordered, Predicate};
 use super::range::Kinds;
+use crate::error::Result;
 use crate::time::canonical::{MAX_LENGTH, Shape};
 use crate::value::Value;
 
@@ -45,6 +46,29 @@ impl Selection {
             Self::Span(span) => row.saturating_sub(span.start).min(span.len()),
             Self::Rows(rows) => rows.partition_point(|known| (*known as usize) < row),
         }
+    }
+
+    /// Goes through the selected rows page by page: `page_at` says which page has a row, and which rows
+    /// that page has; `keep` gets the page and its selected rows, and takes away what does not stay.
+    pub fn narrow(
+        &mut self,
+        page_at: impl Fn(usize) -> (usize, Span<usize>),
+        mut keep: impl FnMut(usize, &mut Vec<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let mut kept = Vec::new();
+        let mut position = 0;
+        while let Some(row) = self.get(position) {
+            let (page, span) = page_at(row);
+            let next = self.position_of(span.end);
+            let mut rows = self.rows(position..next).collect();
+            keep(page, &mut rows)?;
+            kept.append(&mut rows);
+            position = next;
+        }
+        if kept.len() < self.len() {
+            *self = kept.into_iter().collect();
+        }
+        Ok(())
     }
 
     /// The rows at `positions`.
@@ -212,6 +236,26 @@ mod tests {
         let positions: Vec<usize> = (0..11).map(|row| rows.position_of(row)).collect();
         assert_eq!(positions, [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3]);
         assert_eq!(rows.rows(1..7).collect::<Vec<_>>(), [5, 9]);
+    }
+
+    #[test]
+    fn rows_are_narrowed_page_by_page() {
+        let page_at = |row: usize| (row / 10, row / 10 * 10..row / 10 * 10 + 10);
+        let mut selection = Selection::Span(5..35);
+        let mut pages = Vec::new();
+        let even = |page: usize, rows: &mut Vec<usize>| {
+            pages.push((page, rows.len()));
+            rows.retain(|row| page != 2 && row % 2 == 0);
+            Ok(())
+        };
+        selection.narrow(page_at, even).unwrap();
+        assert_eq!(pages, [(0, 5), (1, 10), (2, 10), (3, 5)]);
+        assert_eq!(
+            selection,
+            Selection::Rows(vec![6, 8, 10, 12, 14, 16, 18, 30, 32, 34])
+        );
+        selection.narrow(page_at, |_, _| Ok(())).unwrap();
+        assert_eq!(selection.len(), 10);
     }
 
     const COMPARISONS: [Comparison; 6] = [
