@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
-use crate::archive::options::parse_object;
 use crate::catalog;
 use crate::catalog::runs::{self, Run};
 use crate::error::{Error, Result};
+use crate::options::Object;
 use crate::settings;
 use crate::sql::write_transaction;
 use crate::storage::Archive;
@@ -65,14 +65,9 @@ fn published(connection: &Connection) -> Result<HashSet<String>> {
 /// retention period, which leaves time to restore a backup that still refers to them.
 pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
     let options = arguments.first().copied().unwrap_or(Value::Null);
-    let options = parse_object(options, &["retention_days", "dry_run"])?;
+    let options = Object::parse(options, &["retention_days", "dry_run"])?;
     let days = settings::RETENTION_DAYS.number(connection, options.get("retention_days"))?;
-    let dry_run = match options.get("dry_run") {
-        None => false,
-        Some(flag) => flag
-            .as_bool()
-            .ok_or_else(|| Error::refused("option dry_run must be true or false"))?,
-    };
+    let dry_run = options.flag("dry_run")?;
     let (mut files, mut kept) = (0, 0);
     if catalog::exists(connection)? {
         settings::check_writable(connection)?;

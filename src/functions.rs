@@ -24,7 +24,7 @@ pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_attach", 0..=0, archive_attach)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
-    register(connection, "archive_config", 1..=2, archive_config)?;
+    register(connection, "archive_config", 0..=2, archive_config)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
     let scans = ScanLog::default();
     vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared, scans.clone())?;
@@ -58,9 +58,12 @@ fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Jso
     }
 }
 
-/// `archive_config(key [, value])`: shows a setting, or sets it and shows it.
+/// `archive_config([key [, value]])`: shows all settings or one, or sets it and shows it.
 fn archive_config(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
-    let Some(Value::Text(key)) = arguments.first() else {
+    let Some(key) = arguments.first() else {
+        return settings::show_all(connection);
+    };
+    let Value::Text(key) = key else {
         return Err(Error::refused("the name of the setting must be text"));
     };
     if let Some(value) = arguments.get(1) {

@@ -1,12 +1,11 @@
 //! The arguments and options of `archive_table`.
 
-use chrono::Utc;
 use rusqlite::Connection;
-use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
-use crate::settings;
-use crate::time::{self, Partition, TimeFormat};
+use crate::options::Object;
+use crate::settings::{self, Setting};
+use crate::time::{self, Partition, TimeFormat, clock};
 use crate::value::Value;
 
 /// What a call of `archive_table` asks for.
@@ -24,14 +23,21 @@ pub struct Options {
     pub batch_size: usize,
     /// ZSTD, 1 to 22.
     pub compression_level: i32,
-    /// Milliseconds to wait after each write transaction.
+    /// Milliseconds to wait after each write transaction, at least.
     pub pause_ms: u64,
+    /// The most rows that move in a second; 0 for no limit.
+    pub max_rows_per_second: u64,
+    /// How many hours rows stay hot after they were copied; 0 to move them at once.
+    pub grace_hours: i64,
+    /// Cold rows before this instant are dropped.
+    pub expire_before: Option<i64>,
     pub dry_run: bool,
     pub ignore_foreign_keys: bool,
     pub progress: bool,
 }
 
-const KNOWN: [&str; 11] = [
+/// All options there are.
+pub const KNOWN: [&str; 14] = [
     "time_column",
     "time_format",
     "before",
@@ -39,42 +45,48 @@ const KNOWN: [&str; 11] = [
     "partition",
     "batch_size",
     "compression_level",
+    "grace_hours",
+    "expire_days",
     "dry_run",
     "pause_ms",
+    "max_rows_per_second",
     "ignore_foreign_keys",
     "progress",
 ];
 
-/// The longest pause between two transactions: a minute.
-const MAX_PAUSE_MS: u64 = 60_000;
-
 impl Options {
-    /// Reads `hot_days` and the options object, and fills in settings and defaults.
-    pub fn parse(connection: &Connection, hot_days: Value<'_>, options: Value<'_>) -> Result<Self> {
-        let object = Object(parse_object(options, &KNOWN)?);
-        let number =
-            |setting: &settings::Setting| setting.number(connection, object.get(setting.key));
+    /// Fills in settings and defaults. `grace_hours` is what counts if no option says otherwise.
+    pub fn new(
+        connection: &Connection,
+        hot_days: Value<'_>,
+        object: &Object,
+        grace_hours: i64,
+    ) -> Result<Self> {
+        let number = |setting: &Setting| setting.number(connection, object.get(setting.key));
+        let count = |setting: &Setting| Ok::<_, Error>(number(setting)?.unsigned_abs());
+        let cutoff = cutoff(hot_days, object.text("before")?)?;
         Ok(Self {
-            cutoff: cutoff(hot_days, object.text("before")?)?,
+            cutoff,
             time_column: object.text("time_column")?.map(str::to_owned),
             time_format: object
-                .choice("time_format", |name| match name {
+                .choice("time_format", &format_choices(), |name| match name {
                     "auto" => Some(None),
                     name => TimeFormat::from_name(name).map(Some),
                 })?
                 .flatten(),
             condition: object.text("where")?.map(str::to_owned),
-            partition: object.choice("partition", Partition::from_name)?.unwrap_or(Partition::Day),
+            partition: object
+                .choice("partition", "day, month or year", Partition::from_name)?
+                .unwrap_or(Partition::Day),
             batch_size: usize::try_from(number(&settings::BATCH_SIZE)?).unwrap_or(1),
             compression_level: i32::try_from(number(&settings::COMPRESSION_LEVEL)?).unwrap_or(1),
-            pause_ms: match object.get("pause_ms") {
-                None => 0,
-                Some(value) => value.as_u64().filter(|ms| *ms <= MAX_PAUSE_MS).ok_or_else(|| {
-                    Error::refused(format!(
-                        "option pause_ms must be a number of milliseconds up to {MAX_PAUSE_MS}, not {value}"
-                    ))
-                })?,
+            pause_ms: count(&settings::PAUSE_MS)?,
+            max_rows_per_second: count(&settings::MAX_ROWS_PER_SECOND)?,
+            grace_hours: match object.get(settings::GRACE_HOURS.key) {
+                Some(_) => number(&settings::GRACE_HOURS)?,
+                None => grace_hours,
             },
+            expire_before: expire_before(object, cutoff)?,
             dry_run: object.flag("dry_run")?,
             ignore_foreign_keys: object.flag("ignore_foreign_keys")?,
             progress: object.flag("progress")?,
@@ -82,8 +94,14 @@ impl Options {
     }
 }
 
+fn format_choices() -> String {
+    let names: Vec<&str> = TimeFormat::ALL.into_iter().map(TimeFormat::name).collect();
+    format!("auto or one of {}", names.join(", "))
+}
+
+const BEFORE_TIME: &str = "reaches back before the year 0000";
+
 fn cutoff(hot_days: Value<'_>, before: Option<&str>) -> Result<i64> {
-    let too_far = || Error::refused("hot_days reaches back before the year 0000");
     match (hot_days, before) {
         (Value::Null, Some(before)) => time::parse_iso8601(before).ok_or_else(|| {
             Error::refused(format!(
@@ -93,7 +111,8 @@ fn cutoff(hot_days: Value<'_>, before: Option<&str>) -> Result<i64> {
         (Value::Null, None) => Err(Error::refused(
             "hot_days is NULL; give a number of days, or the option before",
         )),
-        (Value::Integer(days @ 0..), None) => time::cutoff(Utc::now(), days).ok_or_else(too_far),
+        (Value::Integer(days @ 0..), None) => time::cutoff(clock::now(), days)
+            .ok_or_else(|| Error::refused(format!("hot_days {BEFORE_TIME}"))),
         (Value::Integer(_), None) => Err(Error::refused("hot_days must not be negative")),
         (_, Some(_)) => Err(Error::refused(
             "hot_days and the option before exclude each other; make hot_days NULL",
@@ -102,74 +121,22 @@ fn cutoff(hot_days: Value<'_>, before: Option<&str>) -> Result<i64> {
     }
 }
 
-/// Reads a JSON object whose keys are all `known`; NULL is an empty one.
-pub fn parse_object(options: Value<'_>, known: &[&str]) -> Result<Map<String, Json>> {
-    let text = match options {
-        Value::Null => return Ok(Map::new()),
-        Value::Text(text) => text,
-        _ => return Err(Error::refused("the options must be a JSON object")),
+fn expire_before(object: &Object, cutoff: i64) -> Result<Option<i64>> {
+    let Some(days) = object.get("expire_days") else {
+        return Ok(None);
     };
-    let object = match serde_json::from_str(text) {
-        Ok(Json::Object(object)) => object,
-        Ok(_) => return Err(Error::refused("the options must be a JSON object")),
-        Err(error) => {
-            return Err(Error::refused(format!("the options are not JSON: {error}")));
-        }
-    };
-    match object.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(Error::refused(format!(
-            "unknown option {key}; there are {}",
-            known.join(", ")
-        ))),
-        None => Ok(object),
-    }
-}
-
-/// Options by their type. A JSON null is the same as an option that is not there.
-struct Object(Map<String, Json>);
-
-impl Object {
-    fn get(&self, key: &str) -> Option<&Json> {
-        self.0.get(key).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&str>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Json::String(text)) => Ok(Some(text)),
-            Some(other) => Err(Error::refused(format!(
-                "option {key} must be text, not {other}"
-            ))),
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<bool> {
-        match self.get(key) {
-            None => Ok(false),
-            Some(Json::Bool(flag)) => Ok(*flag),
-            Some(Json::Number(number)) if number.as_i64() == Some(0) => Ok(false),
-            Some(Json::Number(number)) if number.as_i64() == Some(1) => Ok(true),
-            Some(other) => Err(Error::refused(format!(
-                "option {key} must be true or false, not {other}"
-            ))),
-        }
-    }
-
-    fn choice<T>(&self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
-        let Some(text) = self.text(key)? else {
-            return Ok(None);
-        };
-        match parse(text) {
-            Some(choice) => Ok(Some(choice)),
-            None => {
-                let choices = match key {
-                    "partition" => "day, month or year",
-                    _ => "auto, iso8601, unix_s, unix_ms, unix_us, unix_ns or julian",
-                };
-                Err(Error::refused(format!(
-                    "option {key} must be {choices}, not {text}"
-                )))
-            }
-        }
+    let days = days.as_i64().filter(|days| *days > 0).ok_or_else(|| {
+        Error::refused(format!(
+            "option expire_days must be a whole number of days, at least 1, not {days}"
+        ))
+    })?;
+    let before = time::cutoff(clock::now(), days)
+        .ok_or_else(|| Error::refused(format!("option expire_days {BEFORE_TIME}")))?;
+    match before <= cutoff {
+        true => Ok(Some(before)),
+        false => Err(Error::refused(
+            "option expire_days is less than hot_days: rows would be dropped as soon as they are \
+             cold",
+        )),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::check::{self, Reference};
 use super::mover::HotTable;
-use super::options::Options;
+use super::options::{self, Options};
 use super::pending::Publishing;
 use super::pipeline::Pipeline;
 use super::plan::{FileRows, Plan, Rule};
@@ -22,6 +22,7 @@ use crate::catalog::{self, files, tables};
 use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::options::Object;
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::sqlite::panic::guard;
@@ -45,8 +46,8 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
         return Err(Error::Internal("too few arguments".into()));
     };
     let table = check::find_table(connection, *table)?;
-    let options = rest.first().copied().unwrap_or(Value::Null);
-    let options = Options::parse(connection, *hot_days, options)?;
+    let options = Object::parse(rest.first().copied().unwrap_or(Value::Null), &options::KNOWN)?;
+    let options = Options::new(connection, *hot_days, &options, 0)?;
     let time_column = check::time_column(&table, &options)?;
     let format = check::time_format(connection, &table, time_column, &options)?;
     let rule = Rule {

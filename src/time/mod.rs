@@ -3,6 +3,7 @@
 //! Instants are microseconds since 1970-01-01 00:00 UTC in an `i64`.
 
 pub mod canonical;
+pub mod clock;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 

@@ -1,0 +1,91 @@
+//! The options object of a call: JSON whose keys are all known.
+
+use serde_json::{Map, Value as Json};
+
+use crate::error::{Error, Result};
+use crate::value::Value;
+
+/// Options by their type. A JSON null is the same as an option that is not there.
+#[derive(Debug, Default, Clone)]
+pub struct Object(Map<String, Json>);
+
+impl Object {
+    /// Reads a JSON object whose keys are all `known`; NULL is an empty one.
+    pub fn parse(options: Value<'_>, known: &[&str]) -> Result<Self> {
+        let text = match options {
+            Value::Null => return Ok(Self::default()),
+            Value::Text(text) => text,
+            _ => return Err(Error::refused("the options must be a JSON object")),
+        };
+        let object = match serde_json::from_str(text) {
+            Ok(Json::Object(object)) => Self(object),
+            Ok(_) => return Err(Error::refused("the options must be a JSON object")),
+            Err(error) => {
+                return Err(Error::refused(format!("the options are not JSON: {error}")));
+            }
+        };
+        match object.0.keys().find(|key| !known.contains(&key.as_str())) {
+            Some(key) => Err(Error::refused(format!(
+                "unknown option {key}; there are {}",
+                known.join(", ")
+            ))),
+            None => Ok(object),
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Json> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Takes an option out.
+    pub fn remove(&mut self, key: &str) -> Option<Json> {
+        self.0.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// What is left, as JSON text.
+    pub fn to_json(&self) -> String {
+        Json::Object(self.0.clone()).to_string()
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text)),
+            Some(other) => Err(Error::refused(format!(
+                "option {key} must be text, not {other}"
+            ))),
+        }
+    }
+
+    /// A switch that is off if it is not there.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        Ok(self.switch(key)?.unwrap_or(false))
+    }
+
+    pub fn switch(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Json::Bool(flag)) => Ok(Some(*flag)),
+            Some(Json::Number(number)) if number.as_i64() == Some(0) => Ok(Some(false)),
+            Some(Json::Number(number)) if number.as_i64() == Some(1) => Ok(Some(true)),
+            Some(other) => Err(Error::refused(format!(
+                "option {key} must be true or false, not {other}"
+            ))),
+        }
+    }
+
+    /// A word that `parse` knows; `choices` names them for the message.
+    pub fn choice<T>(
+        &self,
+        key: &str,
+        choices: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        parse(text).map(Some).ok_or_else(|| {
+            Error::refused(format!("option {key} must be {choices}, not {text}"))
+        })
+    }
+}

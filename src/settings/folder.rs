@@ -1,0 +1,93 @@
+//! Where the archive folder of a database is.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use rusqlite::{Connection, MAIN_DB};
+
+use super::{ARCHIVE_DIR, Config};
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::storage::{self, Archive, Folder};
+
+/// A folder that is set in the database may only be below the database's own: the database may be
+/// from a stranger.
+pub fn below(folder: &str) -> Result<()> {
+    let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
+    match Path::new(folder).components().all(plain) {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "archive_dir must be a folder below the database's own, not {folder}; any other folder \
+             can be set with the environment variable ARCHIVE_DIR"
+        ))),
+    }
+}
+
+/// The folder with the database's cold files, as an archive run uses it. There must be a catalog.
+pub fn archive(connection: &Connection) -> Result<Archive> {
+    let folder = folder(connection, &Config::read(connection)?)?;
+    let id: String = catalog::meta(connection, "database_id")?;
+    // A copy of the database is another database: it must not take the files that the original
+    // writes after the copy was made for leftovers of its own.
+    let place = match connection.path() {
+        Some(path) if !path.is_empty() => {
+            std::path::absolute(path).map_err(Error::io(Path::new(path)))?
+        }
+        _ => PathBuf::new(),
+    };
+    let place = place.canonicalize().unwrap_or(place);
+    let identity = format!("{id} {}", place.display());
+    let owner = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
+    let lock = storage::file_identity(connection.path());
+    Ok(Archive::new(folder, format!("{owner:016x}"), lock))
+}
+
+/// The folder with the database's cold files, which it has even before its catalog. A relative path
+/// counts from the database file's folder, whatever the working directory is.
+pub fn folder(connection: &Connection, config: &Config) -> Result<Folder> {
+    archive_root(connection, config).map(Folder::new)
+}
+
+/// What the environment has to say on [`folder`].
+pub fn folder_variable() -> Option<OsString> {
+    ARCHIVE_DIR.variable.and_then(std::env::var_os)
+}
+
+fn archive_root(connection: &Connection, config: &Config) -> Result<PathBuf> {
+    let (folder, source) = ARCHIVE_DIR.resolve(config)?;
+    let folder = PathBuf::from(folder.as_str().unwrap_or_default());
+    let database = match connection.path().filter(|path| !path.is_empty()) {
+        Some(database) => Path::new(database),
+        None if source == "environment" => {
+            return std::path::absolute(&folder).map_err(Error::io(&folder));
+        }
+        None => {
+            return Err(Error::refused(
+                "the database is in memory, so its cold files have no place; set the environment \
+                 variable ARCHIVE_DIR",
+            ));
+        }
+    };
+    let absolute = std::path::absolute(database).map_err(Error::io(database))?;
+    let home = absolute.parent().unwrap_or(&absolute);
+    let root = home.join(folder);
+    if source != "environment" && root.exists() {
+        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
+        if !real(&root)?.starts_with(real(home)?) {
+            return Err(Error::refused(format!(
+                "{} is a link that leads away from the database; set the environment variable \
+                 ARCHIVE_DIR to use it",
+                root.display()
+            )));
+        }
+    }
+    Ok(root)
+}
+
+/// Refuses a database that cannot be written.
+pub fn check_writable(connection: &Connection) -> Result<()> {
+    match connection.is_readonly(MAIN_DB)? {
+        true => Err(Error::refused("the database is read-only")),
+        false => Ok(()),
+    }
+}

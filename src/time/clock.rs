@@ -1,0 +1,35 @@
+//! The present time. Every date that decides or is written down comes from here.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// The present time, UTC.
+#[cfg(not(feature = "faults"))]
+pub fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// In a test build the environment variable `SQLITE_COLD_NOW` stops the clock, at a time such as
+/// `2026-01-31T03:30:00Z`.
+#[cfg(feature = "faults")]
+pub fn now() -> DateTime<Utc> {
+    std::env::var("SQLITE_COLD_NOW")
+        .ok()
+        .and_then(|time| super::parse_iso8601(&time))
+        .and_then(DateTime::from_timestamp_micros)
+        .unwrap_or_else(Utc::now)
+}
+
+/// The present time in microseconds since 1970.
+pub fn now_micros() -> i64 {
+    now().timestamp_micros()
+}
+
+/// The present time as the catalog keeps it: texts that sort as the times do.
+pub fn stamp() -> String {
+    stamp_of(now())
+}
+
+/// A time as the catalog keeps it.
+pub fn stamp_of(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
