@@ -5,7 +5,9 @@ SELECT path,
        bytes,
        time_min,
        time_max,
-       iif(published = rows, 'published', 'publishing')
+       CASE WHEN published = rows THEN 'published'
+            WHEN published = 0 AND staged_at IS NOT NULL THEN 'staged'
+            ELSE 'publishing' END
 FROM main._archive_file f
 WHERE table_id = ?1
 ORDER BY time_min, id

@@ -1,4 +1,4 @@
 -- One row for each run, newest first.
-SELECT t.name, r.started_at, r.finished_at, r.cutoff, r.rows, r.files, r.bytes, r.status, r.error
-FROM main._archive_run r JOIN main._archive_table t ON t.id = r.table_id
-ORDER BY r.id DESC
+SELECT operation, table_name, started_at, finished_at, cutoff, planned_rows, rows, files, bytes, status, error
+FROM main._archive_run
+ORDER BY id DESC

@@ -1,7 +1,7 @@
 -- The catalog: which cold files exist, and which of their rows count.
 --
 -- It lives in the same database as the hot rows, so that "publish rows of a file" and "delete the
--- hot rows" are one ordinary transaction. Version 1; docs/architecture.md explains each table.
+-- hot rows" are one ordinary transaction. Version 2; docs/architecture.md explains each table.
 -- Columns without a type keep every value as it is; ANY would be NUMERIC in a table that is not STRICT.
 
 -- schema_version and database_id.
@@ -16,40 +16,59 @@ CREATE TABLE _archive_config (
     value
 ) WITHOUT ROWID;
 
--- One row for each table that has been archived.
+-- What archive_policy(table, hot_days, options) has registered. By name: there may be a policy before
+-- anything was archived.
+CREATE TABLE _archive_policy (
+    table_name TEXT PRIMARY KEY COLLATE NOCASE,
+    hot_days   NOT NULL,                 -- a number, or env:NAME
+    priority   INTEGER NOT NULL,         -- the least goes first
+    enabled    INTEGER NOT NULL,
+    options    TEXT NOT NULL             -- JSON: those of archive_table
+) WITHOUT ROWID;
+
+-- One row for each table that has been archived. The last four columns say which table that is:
+-- docs/architecture.md, "Which table it is".
 CREATE TABLE _archive_table (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     name        TEXT NOT NULL COLLATE NOCASE UNIQUE,
     folder      TEXT NOT NULL,           -- below the archive folder
     time_column TEXT NOT NULL,
-    time_format TEXT NOT NULL
+    time_format TEXT NOT NULL,
+    columns     TEXT NOT NULL,           -- JSON, as in _archive_schema: when it was last looked at
+    place       INTEGER,                 -- its rowid in sqlite_schema then; NULL: not in the database
+    anchor      INTEGER NOT NULL         -- the rowid of _archive_anchor in sqlite_schema then
 );
 
 -- The columns that cold files of a table were written with.
 CREATE TABLE _archive_schema (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     table_id INTEGER NOT NULL REFERENCES _archive_table,
-    columns  TEXT NOT NULL,              -- JSON: name, type, collation, default
+    columns  TEXT NOT NULL,              -- JSON: id, name, type, collation, default
+    sql      TEXT NOT NULL,              -- the CREATE TABLE statement of the table
     UNIQUE (table_id, columns)
 );
 
--- One row for each call of archive_table that was not refused.
+-- The history: one row for each table that something was done with.
 CREATE TABLE _archive_run (
-    id          INTEGER PRIMARY KEY AUTOINCREMENT,
-    token       TEXT NOT NULL UNIQUE,    -- part of the names of the files it writes
-    table_id    INTEGER NOT NULL REFERENCES _archive_table,
-    started_at  TEXT NOT NULL,
-    finished_at TEXT,
-    cutoff      TEXT NOT NULL,
-    status      TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted')),
-    rows        INTEGER NOT NULL DEFAULT 0,
-    files       INTEGER NOT NULL DEFAULT 0,
-    bytes       INTEGER NOT NULL DEFAULT 0,
-    error       TEXT
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    token        TEXT NOT NULL UNIQUE,   -- part of the names of the files it writes
+    operation    TEXT NOT NULL,          -- archive, expire, restore; nightly for a call of archive_run
+    table_id     INTEGER REFERENCES _archive_table, -- NULL for nightly, and before the first success
+    table_name   TEXT,                   -- its name then; NULL for nightly
+    started_at   TEXT NOT NULL,
+    finished_at  TEXT,
+    cutoff       TEXT,
+    status       TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted')),
+    planned_rows INTEGER,                -- how many it is about to move; NULL: not known yet
+    rows         INTEGER NOT NULL DEFAULT 0,
+    files        INTEGER NOT NULL DEFAULT 0,
+    bytes        INTEGER NOT NULL DEFAULT 0,
+    error        TEXT
 );
 
 -- One row for each cold file. Rows 0 to published - 1 of the file are cold; the others, if any,
--- are still hot, and the next run goes on from there.
+-- are still hot, and the next run goes on from there; if the file is staged, once its grace period
+-- is over.
 CREATE TABLE _archive_file (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     table_id   INTEGER NOT NULL REFERENCES _archive_table,
@@ -60,10 +79,12 @@ CREATE TABLE _archive_file (
     row_groups INTEGER NOT NULL CHECK (row_groups > 0),
     published  INTEGER NOT NULL CHECK (published BETWEEN 0 AND rows),
     bytes      INTEGER NOT NULL,
+    hot_bytes  INTEGER NOT NULL,         -- what its rows took in the table
     checksum   BLOB NOT NULL,            -- XXH3-128 of the file
     blocks     BLOB NOT NULL,            -- XXH3-64 of each 64 KiB of it, little-endian
     time_min   TEXT NOT NULL,            -- UTC, ISO 8601
-    time_max   TEXT NOT NULL
+    time_max   TEXT NOT NULL,
+    staged_at  TEXT                      -- when it was written, if the rows were to stay hot for a while
 );
 CREATE INDEX _archive_file_by_time ON _archive_file (table_id, time_min, id);
 CREATE INDEX _archive_file_unfinished ON _archive_file (table_id) WHERE published < rows;
@@ -87,3 +108,16 @@ CREATE TABLE _archive_tombstone (
     row     INTEGER NOT NULL,            -- from 0, in file order
     PRIMARY KEY (file_id, row)
 ) WITHOUT ROWID;
+
+-- Files that were in the catalog and are no more: archive_gc removes them after a while, as a backup may
+-- still refer to them.
+CREATE TABLE _archive_removed (
+    path       TEXT PRIMARY KEY,         -- relative to the archive folder
+    removed_at TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Empty, and last: a table that comes after it in sqlite_schema was created later than all that are
+-- registered, whatever its name is.
+CREATE TABLE _archive_anchor (
+    unused
+);

@@ -18,6 +18,7 @@ pub mod error;
 pub mod fault;
 pub mod functions;
 pub mod listing;
+pub mod nightly;
 pub mod options;
 pub mod rows;
 pub mod settings;

@@ -103,10 +103,12 @@ pub struct History;
 impl Definition for History {
     const NAME: &'static str = "archive_history";
     const COLUMNS: &'static [&'static str] = &[
+        "operation",
         "table",
         "started_at",
         "finished_at",
         "cutoff",
+        "planned_rows",
         "rows",
         "files",
         "bytes",

@@ -84,8 +84,8 @@ impl Object {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
-        parse(text).map(Some).ok_or_else(|| {
-            Error::refused(format!("option {key} must be {choices}, not {text}"))
-        })
+        parse(text)
+            .map(Some)
+            .ok_or_else(|| Error::refused(format!("option {key} must be {choices}, not {text}")))
     }
 }

@@ -125,6 +125,31 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// About how many bytes SQLite takes to store it in a row
+    /// (<https://www.sqlite.org/fileformat2.html#record_format>); a REAL that is a whole number can
+    /// take fewer.
+    pub fn stored_bytes(self) -> u64 {
+        let content = match self {
+            Self::Null | Self::Integer(0 | 1) => 0,
+            Self::Integer(integer) => match integer.unsigned_abs() {
+                ..0x80 => 1,
+                ..0x8000 => 2,
+                ..0x80_0000 => 3,
+                ..0x8000_0000 => 4,
+                ..0x8000_0000_0000 => 6,
+                _ => 8,
+            },
+            Self::Real(_) => 8,
+            _ => self.bytes().len() as u64,
+        };
+        let header = match content {
+            ..58 => 1,
+            ..8186 => 2,
+            _ => 3,
+        };
+        header + content
+    }
+
     /// An owned copy in rusqlite's terms, to be bound as a parameter. Malformed text has no such
     /// form and becomes `None`.
     pub fn to_owned_sql(self) -> Option<rusqlite::types::Value> {

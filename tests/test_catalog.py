@@ -120,11 +120,13 @@ def test_config(db, path, monkeypatch):
     """A setting comes from the database, else from the environment, else it is the default."""
 
     def show():
-        return call(db, "archive_config('batch_size')")
+        shown = call(db, "archive_config('batch_size')")
+        assert (shown["key"], shown["variable"]) == ("batch_size", "ARCHIVE_BATCH_SIZE")
+        return shown["value"], shown["source"]
 
-    assert show() == {"key": "batch_size", "value": 10000, "source": "default"}
+    assert show() == (10000, "default")
     monkeypatch.setenv("ARCHIVE_BATCH_SIZE", "77")
-    assert show() == {"key": "batch_size", "value": 77, "source": "environment"}
+    assert show() == (77, "environment")
     assert call(db, "archive_config('batch_size', 5)")["source"] == "config"
     other = connect(path)
     assert call(other, "archive_config('batch_size')")["value"] == 5

@@ -17,7 +17,7 @@ use super::publish::{Published, Publisher};
 use super::read::HotReader;
 use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
-use crate::catalog::runs::{self, Moved, Run};
+use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
 use crate::catalog::{self, files, tables};
 use crate::cleanup;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ use crate::sqlite::panic::guard;
 use crate::storage::{self, Archive, folder_name};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table, columns_to_json};
-use crate::time::{TimeFormat, format_instant};
+use crate::time::{TimeFormat, clock, format_instant};
 use crate::value::Value;
 
 /// What a call came to.
@@ -46,7 +46,10 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
         return Err(Error::Internal("too few arguments".into()));
     };
     let table = check::find_table(connection, *table)?;
-    let options = Object::parse(rest.first().copied().unwrap_or(Value::Null), &options::KNOWN)?;
+    let options = Object::parse(
+        rest.first().copied().unwrap_or(Value::Null),
+        &options::KNOWN,
+    )?;
     let options = Options::new(connection, *hot_days, &options, 0)?;
     let time_column = check::time_column(&table, &options)?;
     let format = check::time_format(connection, &table, time_column, &options)?;
@@ -189,7 +192,13 @@ fn run_traced(
         let id = tables::save(connection, &table.name, &folder, time_column, rule.format)?;
         let schema = tables::save_schema(connection, id, &stored_columns(table))?;
         let cutoff = format_instant(rule.options.cutoff);
-        let run = runs::begin(connection, id, &cutoff)?;
+        let subject = Subject {
+            operation: Operation::Archive,
+            table: Some(id),
+            name: Some(&table.name),
+            cutoff: Some(&cutoff),
+        };
+        let run = runs::begin(connection, subject)?;
         Ok((id, schema, run, sql::schema_version(connection)?))
     })?;
     *trace = Some(Trace {
@@ -274,7 +283,7 @@ impl Started<'_> {
             own_transactions: self.own_transactions,
         };
         let mode = MoveMode::enter(connection)?;
-        let unfinished = files::unfinished(connection, self.ids.0)?;
+        let unfinished = files::unfinished(connection, self.ids.0, &clock::stamp())?;
         let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
         publisher.publish(unfinished, &mut outcome.published)?;
         drop(mode);
@@ -324,6 +333,8 @@ impl Started<'_> {
             schema,
             run: self.run.id,
             record: file.record,
+            hot_bytes: file.hot_bytes,
+            staged_at: None,
             time_min: format_instant(file.time_min),
             time_max: format_instant(file.time_max),
             ranges: file.ranges,

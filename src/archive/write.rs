@@ -41,6 +41,8 @@ pub struct FileWriter {
 #[derive(Debug)]
 pub struct WrittenFile {
     pub record: FileRecord,
+    /// What its rows took in the table.
+    pub hot_bytes: u64,
     pub time_min: i64,
     pub time_max: i64,
     pub ranges: Vec<(String, Range)>,
@@ -85,6 +87,7 @@ impl FileWriter {
         self.verify(&record, rows)?;
         Ok(WrittenFile {
             record,
+            hot_bytes: self.hot_bytes(rows),
             time_min: rows.time_min,
             time_max: rows.time_max,
             ranges: (0..self.names.len())
@@ -96,6 +99,13 @@ impl FileWriter {
                 })
                 .collect(),
         })
+    }
+
+    /// The length of the records that SQLite makes of the rows; pages and indexes come on top.
+    fn hot_bytes(&self, rows: &FileRows) -> u64 {
+        let columns = 0..self.names.len();
+        let values = columns.flat_map(|column| self.values(rows, column));
+        values.map(|value| value.stored_bytes()).sum()
     }
 
     fn values<'a>(

@@ -7,6 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement};
 use crate::cold::range::{Kinds, Range};
 use crate::error::{Error, Result};
 use crate::storage::write::Seal;
+use crate::table::Column;
+use crate::time::clock;
 
 /// What a file is recognised by: who opens it checks all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +38,12 @@ pub struct NewEntry {
     pub schema: i64,
     pub run: i64,
     pub record: FileRecord,
+    /// What its rows took in the table.
+    pub hot_bytes: u64,
     pub time_min: String,
     pub time_max: String,
+    /// When it was written, if its rows are to stay hot for a while.
+    pub staged_at: Option<String>,
     /// For each stored column.
     pub ranges: Vec<(String, Range)>,
 }
@@ -95,9 +101,28 @@ pub fn all(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
     select(connection, "true ORDER BY time_min, id", table)
 }
 
-/// The files that an earlier run could not publish to their end.
-pub fn unfinished(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
-    select(connection, "published < rows ORDER BY id", table)
+/// Files with rows that wait for their grace period to end.
+const STAGED: &str = "published = 0 AND staged_at IS NOT NULL";
+
+/// The files that an earlier run could not publish to their end, and the staged ones that were written
+/// before the time `staged_before`.
+pub fn unfinished(
+    connection: &Connection,
+    table: i64,
+    staged_before: &str,
+) -> Result<Vec<FileEntry>> {
+    let sql = format!(
+        "{SELECT} WHERE table_id = ?1 AND published < rows
+             AND (NOT ({STAGED}) OR staged_at < ?2) ORDER BY id"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let files = statement.query_map((table, staged_before), from_row)?;
+    Ok(files.collect::<Result<_, _>>()?)
+}
+
+/// The files whose rows are all hot still, for a grace period.
+pub fn staged(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
+    select(connection, &format!("{STAGED} ORDER BY id"), table)
 }
 
 /// How much a table has in cold files.
@@ -184,8 +209,8 @@ pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
         .collect();
     connection.execute(
         "INSERT INTO main._archive_file (table_id, schema_id, run_id, path, rows, row_groups,
-             published, bytes, checksum, blocks, time_min, time_max)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11)",
+             published, bytes, checksum, blocks, time_min, time_max, hot_bytes, staged_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         (
             entry.table,
             entry.schema,
@@ -198,6 +223,8 @@ pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
             blocks,
             &entry.time_min,
             &entry.time_max,
+            entry.hot_bytes,
+            &entry.staged_at,
         ),
     )?;
     let file = connection.last_insert_rowid();
@@ -239,6 +266,25 @@ pub fn set_published(
             "another archive run, or an authorizer, is in the way; nothing more was moved",
         )),
     }
+}
+
+/// Takes a file that was written with `columns` out of the catalog, with all that is known of it. The
+/// file itself stays until `archive_gc` finds that no backup can need it any more.
+pub fn remove(connection: &Connection, file: &FileEntry, columns: &[Column]) -> Result<()> {
+    let sql = "DELETE FROM main._archive_range
+               WHERE schema_id = ?1 AND \"column\" = ?2 AND file_id = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    for column in columns {
+        statement.execute((file.schema, &column.name, file.id))?;
+    }
+    let execute = |sql: &str| connection.prepare_cached(sql)?.execute([file.id]);
+    execute("DELETE FROM main._archive_tombstone WHERE file_id = ?1")?;
+    execute("DELETE FROM main._archive_file WHERE id = ?1")?;
+    let sql = "INSERT OR REPLACE INTO main._archive_removed (path, removed_at) VALUES (?1, ?2)";
+    connection
+        .prepare_cached(sql)?
+        .execute((&file.record.path, clock::stamp()))?;
+    Ok(())
 }
 
 /// The statement that marks a row of a file as not counting; its parameters are the file and the

@@ -2,9 +2,11 @@
 //!
 //! - [`tables`]: archived tables and the columns their files were written with
 //! - [`files`](mod@files): cold files, what is known of their values, and tombstones
+//! - [`policies`]: what the nightly run does
 //! - [`runs`]: the history
 
 pub mod files;
+pub mod policies;
 pub mod runs;
 pub mod tables;
 
@@ -15,9 +17,15 @@ use crate::error::{Error, Result};
 use crate::sql::write_transaction;
 use crate::storage;
 
-/// What brings a catalog from each version to the next; the first entry makes version 1 from
+/// The version of the first catalog that a release makes. Those before it are only told apart.
+const FIRST: usize = 2;
+
+/// What brings a catalog from each version to the next; the first entry makes version [`FIRST`] from
 /// nothing. An entry that was released never changes.
 const MIGRATIONS: [&str; 1] = [include_str!("../../sql/schema.sql")];
+
+/// The version that this library makes.
+const NEWEST: usize = FIRST + MIGRATIONS.len() - 1;
 
 /// The first letters of every catalog table's name.
 pub const PREFIX: &str = "_archive_";
@@ -56,11 +64,15 @@ pub fn is_virtual(sql: ValueRef<'_>) -> bool {
 /// Whether there is a catalog that this version can read.
 pub fn exists(connection: &Connection) -> Result<bool> {
     match version(connection)? {
-        Some(version) if version > MIGRATIONS.len() => Err(Error::refused(format!(
+        Some(version) if version < FIRST => Err(Error::refused(format!(
+            "the archive catalog has version {version}, which only development versions of \
+             sqlite-cold made; bring the rows back with the one that made it"
+        ))),
+        Some(version) if version > NEWEST => Err(Error::refused(format!(
             "the archive catalog has version {version}, this sqlite-cold {} knows versions up to \
              {}; load a newer sqlite-cold",
             env!("CARGO_PKG_VERSION"),
-            MIGRATIONS.len()
+            NEWEST
         ))),
         version => Ok(version.is_some()),
     }
@@ -68,21 +80,22 @@ pub fn exists(connection: &Connection) -> Result<bool> {
 
 /// Creates the catalog, or brings an older one up to date.
 pub fn ensure(connection: &Connection) -> Result<()> {
-    if exists(connection)? && version(connection)? == Some(MIGRATIONS.len()) {
+    if exists(connection)? && version(connection)? == Some(NEWEST) {
         return Ok(());
     }
     write_transaction(connection, || {
-        let from = version(connection)?.unwrap_or(0);
-        for migration in MIGRATIONS.iter().skip(from) {
+        let from = version(connection)?;
+        let done = from.map_or(0, |version| version + 1 - FIRST);
+        for migration in MIGRATIONS.iter().skip(done) {
             connection.execute_batch(&in_main(migration))?;
         }
-        if from == 0 {
+        if from.is_none() {
             let sql = "INSERT INTO main._archive_meta VALUES ('database_id', ?1)";
             connection.execute(sql, [database_id(connection)])?;
         }
         connection.execute(
             "INSERT OR REPLACE INTO main._archive_meta VALUES ('schema_version', ?1)",
-            [MIGRATIONS.len()],
+            [NEWEST],
         )?;
         Ok(())
     })

@@ -1,11 +1,33 @@
-//! The history of archive runs.
+//! The history of runs.
 
 use rusqlite::Connection;
 
 use crate::error::Result;
+use crate::time::clock;
 
-/// SQL for the present time as the history shows it.
-const NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Hot rows become cold.
+    Archive,
+    /// Old cold rows are dropped.
+    Expire,
+    /// Cold rows become hot.
+    Restore,
+    /// A call of `archive_run`, of which the others may be parts.
+    Nightly,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+            Self::Expire => "expire",
+            Self::Restore => "restore",
+            Self::Nightly => "nightly",
+        }
+    }
+}
 
 /// A run that is going on.
 #[derive(Debug, Clone)]
@@ -13,6 +35,16 @@ pub struct Run {
     pub id: i64,
     /// Part of the names of the files it writes; no other run has it.
     pub token: String,
+}
+
+/// What a run is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    pub operation: Operation,
+    /// In the catalog, if it has been archived.
+    pub table: Option<i64>,
+    pub name: Option<&'a str>,
+    pub cutoff: Option<&'a str>,
 }
 
 /// What a run has moved.
@@ -24,30 +56,47 @@ pub struct Moved {
 }
 
 /// Writes down that a run begins.
-pub fn begin(connection: &Connection, table: i64, cutoff: &str) -> Result<Run> {
-    let sql = format!(
-        "INSERT INTO main._archive_run (token, table_id, started_at, cutoff, status)
-         VALUES (lower(hex(randomblob(8))), ?1, {NOW}, ?2, 'running')"
-    );
-    connection.execute(&sql, (table, cutoff))?;
+pub fn begin(connection: &Connection, subject: Subject<'_>) -> Result<Run> {
+    connection.execute(
+        "INSERT INTO main._archive_run
+             (token, operation, table_id, table_name, started_at, cutoff, status)
+         VALUES (lower(hex(randomblob(8))), ?1, ?2, ?3, ?4, ?5, 'running')",
+        (
+            subject.operation.name(),
+            subject.table,
+            subject.name,
+            clock::stamp(),
+            subject.cutoff,
+        ),
+    )?;
     let id = connection.last_insert_rowid();
     let sql = "SELECT token FROM main._archive_run WHERE id = ?1";
     let token = connection.query_row(sql, [id], |row| row.get(0))?;
     Ok(Run { id, token })
 }
 
+/// Writes down how many rows a run is about to move.
+pub fn plan(connection: &Connection, run: &Run, rows: u64) -> Result<()> {
+    let sql = "UPDATE main._archive_run SET planned_rows = ?2 WHERE id = ?1";
+    connection.execute(sql, (run.id, rows))?;
+    Ok(())
+}
+
+/// Writes down how far a run has got, in the transaction that moved the rows.
+pub fn advance(connection: &Connection, run: i64, moved: Moved) -> Result<()> {
+    let sql = "UPDATE main._archive_run SET rows = ?2, files = ?3, bytes = ?4 WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.execute((run, moved.rows, moved.files, moved.bytes))?;
+    Ok(())
+}
+
 /// Writes down how a run ended: with an error, or well.
 pub fn end(connection: &Connection, run: &Run, moved: Moved, error: Option<&str>) -> Result<()> {
-    let sql = format!(
-        "UPDATE main._archive_run SET finished_at = {NOW}, status = ?2, rows = ?3, files = ?4,
-             bytes = ?5, error = ?6
-         WHERE id = ?1"
-    );
+    advance(connection, run.id, moved)?;
     let status = if error.is_some() { "failed" } else { "done" };
-    connection.execute(
-        &sql,
-        (run.id, status, moved.rows, moved.files, moved.bytes, error),
-    )?;
+    let sql =
+        "UPDATE main._archive_run SET finished_at = ?2, status = ?3, error = ?4 WHERE id = ?1";
+    connection.execute(sql, (run.id, clock::stamp(), status, error))?;
     Ok(())
 }
 
@@ -66,14 +115,11 @@ pub fn dead(connection: &Connection) -> Result<Vec<Run>> {
 
 /// Writes down that a run was cut off; what it had published counts.
 pub fn mark_interrupted(connection: &Connection, run: &Run) -> Result<()> {
-    let sql = format!(
-        "UPDATE main._archive_run SET status = 'interrupted', finished_at = {NOW},
-             error = 'the process ended during the run',
-             files = (SELECT count(*) FROM main._archive_file WHERE run_id = ?1),
-             bytes = (SELECT coalesce(sum(bytes), 0) FROM main._archive_file WHERE run_id = ?1),
-             rows = (SELECT coalesce(sum(published), 0) FROM main._archive_file WHERE run_id = ?1)
-         WHERE id = ?1"
-    );
-    connection.execute(&sql, [run.id])?;
+    connection.execute(
+        "UPDATE main._archive_run SET status = 'interrupted', finished_at = ?2,
+             error = 'the process ended during the run'
+         WHERE id = ?1",
+        (run.id, clock::stamp()),
+    )?;
     Ok(())
 }

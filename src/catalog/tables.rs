@@ -54,8 +54,8 @@ pub fn save(
     time_format: TimeFormat,
 ) -> Result<i64> {
     connection.execute(
-        "INSERT INTO main._archive_table (name, folder, time_column, time_format)
-         VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO main._archive_table (name, folder, time_column, time_format, columns, place, anchor)
+         VALUES (?1, ?2, ?3, ?4, '[]', NULL, 0)
          ON CONFLICT (name) DO UPDATE SET time_column = ?3, time_format = ?4",
         (name, folder, time_column, time_format.name()),
     )?;
@@ -66,7 +66,7 @@ pub fn save(
 /// The id of a list of columns, as JSON; it is added if it is new.
 pub fn save_schema(connection: &Connection, table: i64, columns: &str) -> Result<i64> {
     connection.execute(
-        "INSERT OR IGNORE INTO main._archive_schema (table_id, columns) VALUES (?1, ?2)",
+        "INSERT OR IGNORE INTO main._archive_schema (table_id, columns, sql) VALUES (?1, ?2, '')",
         (table, columns),
     )?;
     let sql = "SELECT id FROM main._archive_schema WHERE table_id = ?1 AND columns = ?2";
