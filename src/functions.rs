@@ -7,11 +7,13 @@ use serde_json::{Value as Json, json};
 
 use crate::archive;
 use crate::attach::{archive_attach, attach_table};
+use crate::catalog::identity;
 use crate::cleanup::archive_gc;
 use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
+use crate::rename::{archive_adopt, archive_rename};
 use crate::settings;
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
@@ -22,6 +24,8 @@ use crate::verify::archive_verify;
 pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_table", 2..=3, archive_table)?;
     register(connection, "archive_attach", 0..=0, archive_attach)?;
+    register(connection, "archive_rename", 2..=2, archive_rename)?;
+    register(connection, "archive_adopt", 1..=2, archive_adopt)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
@@ -38,6 +42,14 @@ pub fn load(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Makes `cold_t` and `all_t` of the table that has just been archived.
+fn attach(connection: &Connection, name: &str) -> Result<()> {
+    if let Some(table) = identity::of_table(connection, name)? {
+        attach_table(connection, &table)?;
+    }
+    Ok(())
+}
+
 fn listing<D: Definition>(connection: &Connection, name: &CStr, shared: D::Shared) -> Result<()> {
     vtab::register::<Listing<D>>(connection, name, Kind::TableValued, shared)
 }
@@ -46,7 +58,7 @@ fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Jso
     match archive::run::archive_table(connection, arguments) {
         Ok(result) => {
             if result["dry_run"] == json!(false) {
-                attach_table(connection, result["table"].as_str().unwrap_or_default())?;
+                attach(connection, result["table"].as_str().unwrap_or_default())?;
             }
             Ok(result)
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, Params};
 
-use crate::catalog::{self, tables};
+use crate::catalog::{self, identity};
 use crate::cold::stats::{self, ScanLog};
 use crate::error::{Error, Result};
 use crate::sql::unquote;
@@ -91,7 +91,7 @@ impl Definition for Files {
             ));
         };
         let name = unquote(name);
-        let table = tables::find(connection, &name)?
+        let table = identity::find(connection, &name)?
             .ok_or_else(|| Error::refused(format!("{name} has never been archived")))?;
         query(connection, include_str!("../sql/files.sql"), [table.id])
     }

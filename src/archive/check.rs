@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::options::Options;
 use crate::attach;
-use crate::catalog::{self, tables};
+use crate::catalog::{self, identity};
 use crate::error::{Error, Result};
 use crate::sql::{quote, unquote};
 use crate::table::Table;
@@ -142,7 +142,8 @@ pub fn time_format(
     }
     let name = &table.columns[column].name;
     if catalog::exists(connection)?
-        && let Some(archived) = tables::find(connection, &table.name)?
+        && let Some(archived) = identity::of_table(connection, &table.name)?
+        && archived.time_format.is_some()
         && archived.time_column.eq_ignore_ascii_case(name)
     {
         return Ok(archived.time_format);

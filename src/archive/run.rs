@@ -18,7 +18,8 @@ use super::read::HotReader;
 use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
-use crate::catalog::{self, files, tables};
+use crate::catalog::tables::ArchivedTable;
+use crate::catalog::{self, files, identity, tables};
 use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -28,7 +29,7 @@ use crate::sql::{self, MoveMode, write_transaction};
 use crate::sqlite::panic::guard;
 use crate::storage::{self, Archive, folder_name};
 use crate::stored::ROWID_COLUMN;
-use crate::table::{Column, Table, columns_to_json};
+use crate::table::{Column, Table};
 use crate::time::{TimeFormat, clock, format_instant};
 use crate::value::Value;
 
@@ -178,8 +179,7 @@ fn run_traced(
         cleanup::bury_dead_runs(connection, &archive)?;
     }
     let table = rule.table;
-    let folder = folder_name(&table.name);
-    let (id, schema, run, schema_version) = write_transaction(connection, || {
+    let (archived, schema, run, schema_version) = write_transaction(connection, || {
         // From here on the schema is known: until now it could change after it was read.
         let found = Table::find(connection, &table.name)?;
         if found.as_ref() != Some(table) || checked.all != check::references(connection, table)? {
@@ -188,18 +188,16 @@ fn run_traced(
                 table.name
             )));
         }
-        let time_column = &table.columns[rule.time_column].name;
-        let id = tables::save(connection, &table.name, &folder, time_column, rule.format)?;
-        let schema = tables::save_schema(connection, id, &stored_columns(table))?;
+        let (archived, schema) = register(connection, rule)?;
         let cutoff = format_instant(rule.options.cutoff);
         let subject = Subject {
             operation: Operation::Archive,
-            table: Some(id),
+            table: Some(archived.id),
             name: Some(&table.name),
             cutoff: Some(&cutoff),
         };
         let run = runs::begin(connection, subject)?;
-        Ok((id, schema, run, sql::schema_version(connection)?))
+        Ok((archived, schema, run, sql::schema_version(connection)?))
     })?;
     *trace = Some(Trace {
         archive: archive.clone(),
@@ -213,8 +211,8 @@ fn run_traced(
         rule,
         checked,
         archive: &archive,
-        folder: &folder,
-        ids: (id, schema),
+        folder: &archived.folder,
+        ids: (archived.id, schema),
         run: &run,
         schema_version,
         own_transactions: own,
@@ -234,18 +232,28 @@ fn run_traced(
     Ok(outcome)
 }
 
-/// The columns of the files as the catalog remembers them.
-fn stored_columns(table: &Table) -> String {
-    let mut columns = table.columns.clone();
+/// Brings what the catalog knows of the table up to date. Returns that, and the id of the columns that
+/// its new files have.
+fn register(connection: &Connection, rule: &Rule<'_>) -> Result<(ArchivedTable, i64)> {
+    let table = rule.table;
+    let mut archived = identity::register(connection, table, &folder_name(&table.name))?;
+    archived
+        .time_column
+        .clone_from(&table.columns[rule.time_column].name);
+    archived.time_format = Some(rule.format);
+    tables::update(connection, &archived)?;
+    let mut stored = archived.columns.clone();
     if table.stores_rowid() {
-        columns.push(Column {
+        stored.push(Column {
+            id: 0,
             name: ROWID_COLUMN.to_owned(),
             declared_type: "INTEGER".to_owned(),
             collation: "BINARY".to_owned(),
             default: None,
         });
     }
-    columns_to_json(&columns)
+    let schema = tables::save_schema(connection, archived.id, &stored, &table.sql)?;
+    Ok((archived, schema))
 }
 
 /// A run that has its place in the catalog.
