@@ -13,6 +13,7 @@ use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
+use crate::policy::{archive_policy, archive_policy_drop};
 use crate::rename::{archive_adopt, archive_rename};
 use crate::settings;
 use crate::sqlite::function::register;
@@ -24,6 +25,13 @@ use crate::verify::archive_verify;
 pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_table", 2..=3, archive_table)?;
     register(connection, "archive_attach", 0..=0, archive_attach)?;
+    register(connection, "archive_policy", 2..=3, archive_policy)?;
+    register(
+        connection,
+        "archive_policy_drop",
+        1..=1,
+        archive_policy_drop,
+    )?;
     register(connection, "archive_rename", 2..=2, archive_rename)?;
     register(connection, "archive_adopt", 1..=2, archive_adopt)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;

@@ -20,6 +20,7 @@ pub mod functions;
 pub mod listing;
 pub mod nightly;
 pub mod options;
+pub mod policy;
 pub mod rename;
 pub mod rows;
 pub mod settings;

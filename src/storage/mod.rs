@@ -12,6 +12,7 @@ pub mod write;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use once_cell::sync::OnceCell;
@@ -110,6 +111,9 @@ impl Folder {
     }
 }
 
+/// Keeps every other archive run away from the database while it, or a copy of it, lives.
+pub type Lock = Arc<File>;
+
 /// The folder as an archive run uses it.
 #[derive(Debug, Clone)]
 pub struct Archive {
@@ -130,9 +134,9 @@ impl Archive {
         }
     }
 
-    /// Takes the lock that only one archive run per database can hold, for as long as the returned
-    /// file is open. It ends with the process, however that ends.
-    pub fn lock(&self) -> Result<File> {
+    /// Takes the lock that only one archive run per database can hold, for as long as the result
+    /// lives. It ends with the process, however that ends.
+    pub fn lock(&self) -> Result<Lock> {
         let path = self.folder.root.join(format!(".{}.lock", self.lock));
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Error::refused(format!(
@@ -147,7 +151,7 @@ impl Archive {
             .open(&path)
             .map_err(Error::io(&path))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Arc::new(file)),
             Err(TryLockError::WouldBlock) => Err(Error::refused(
                 "another archive run is working on this database; try again when it has ended",
             )),
