@@ -12,6 +12,7 @@ use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
+use crate::nightly::backup::archive_backup;
 use crate::settings;
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
@@ -24,6 +25,7 @@ pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_attach", 0..=0, archive_attach)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
+    register(connection, "archive_backup", 0..=1, archive_backup)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
     let scans = ScanLog::default();
