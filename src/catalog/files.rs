@@ -91,6 +91,13 @@ pub fn find(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
     Ok(statement.query_row([file], from_row).optional()?)
 }
 
+/// The file with this id, whether it has cold rows or not.
+pub fn get(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
+    let sql = format!("{SELECT} WHERE id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row([file], from_row).optional()?)
+}
+
 /// The files of a table that have cold rows, oldest first.
 pub fn readable(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
     select(connection, "published > 0 ORDER BY time_min, id", table)
