@@ -13,6 +13,8 @@ use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
+use crate::nightly::backup::archive_backup;
+use crate::nightly::run::archive_run;
 use crate::policy::{archive_policy, archive_policy_drop};
 use crate::rename::{archive_adopt, archive_rename};
 use crate::settings;
@@ -32,10 +34,12 @@ pub fn load(connection: &Connection) -> Result<()> {
         1..=1,
         archive_policy_drop,
     )?;
+    register(connection, "archive_run", 0..=1, archive_run)?;
     register(connection, "archive_rename", 2..=2, archive_rename)?;
     register(connection, "archive_adopt", 1..=2, archive_adopt)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
+    register(connection, "archive_backup", 0..=1, archive_backup)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
     let scans = ScanLog::default();
