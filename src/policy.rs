@@ -10,7 +10,7 @@ use crate::catalog::{self, identity};
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings::{self, Setting};
-use crate::sql::{unquote, write_transaction};
+use crate::sql::{literal, quote, unquote, write_transaction};
 use crate::value::Value;
 
 /// What a hot_days that names an environment variable begins with.
@@ -157,16 +157,17 @@ fn check_functions(connection: &Connection, condition: &str) -> Result<()> {
     Ok(())
 }
 
-/// Why the policy's table cannot be archived, if its name says so already.
+/// Fails if the policy's table is not there, or is none that can be archived.
 pub fn check_present(connection: &Connection, policy: &PolicyRecord) -> Result<()> {
-    match check::find_table(connection, Value::Text(&crate::sql::quote(&policy.table))) {
-        Err(error) if identity::find(connection, &policy.table)?.is_none() => {
+    match check::find_table(connection, Value::Text(&quote(&policy.table))) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let archived = identity::find(connection, &policy.table)?;
+            let error = archived.map_or(error, |table| identity::missing(&table.name));
+            let name = literal(&policy.table);
             Err(Error::refused(format!(
-                "{error}; if it is gone for good, call archive_policy_drop('{}')",
-                policy.table.replace('\'', "''")
+                "{error}; if it is gone for good, call archive_policy_drop({name})"
             )))
         }
-        Err(error) => Err(error),
-        Ok(_) => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::columns;
 use super::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
+use crate::sql::literal;
 use crate::table::Table;
 
 const ANCHOR: &str = "_archive_anchor";
@@ -239,17 +240,19 @@ pub fn adopt(
 
 /// The error for a table that has the name of an archived one, but is not that one.
 pub fn recreated(name: &str) -> Error {
+    let literal = literal(name);
     Error::refused(format!(
-        "{name} was dropped and created again since rows were archived; call archive_adopt('{name}') if \
-         the new table goes on where the old one ended, or archive_rename('{name}', '...') to keep \
+        "{name} was dropped and created again since rows were archived; call archive_adopt({literal}) if \
+         the new table goes on where the old one ended, or archive_rename({literal}, '...') to keep \
          the old rows apart under another name"
     ))
 }
 
 /// The error for an archived table that is not in the database.
 pub fn missing(name: &str) -> Error {
+    let literal = literal(name);
     Error::refused(format!(
         "{name} is no longer in the database; cold_{name} has its cold rows. If it was renamed, call \
-         archive_rename('{name}', 'its new name')"
+         archive_rename({literal}, 'its new name')"
     ))
 }
