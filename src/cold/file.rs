@@ -96,11 +96,6 @@ impl OpenFile {
         self.bytes()?.checksum()
     }
 
-    /// Checks every byte of the file.
-    pub fn check(&self) -> Result<()> {
-        self.bytes()?.check(self.record.seal.checksum)
-    }
-
     fn bytes(&self) -> Result<&Arc<VerifiedFile>> {
         self.bytes.get_or_try_init(|| {
             let bytes = VerifiedFile::open(&self.folder, &self.record.path, &self.record.seal)?;

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql::{read_transaction, unquote};
 use crate::storage::Folder;
-use crate::storage::read::checksum;
+use crate::storage::read::{VerifiedFile, checksum};
 use crate::value::Value;
 
 /// Checks the files of one archived table, or of all. Problems are listed, not raised.
@@ -88,9 +88,7 @@ impl Report {
                 self.files += 1;
                 self.rows += cold;
             }
-            Err(Error::Sqlite(error @ rusqlite::Error::SqliteFailure(..))) => {
-                return Err(error.into());
-            }
+            Err(error) if row::is_failure(&error) => return Err(error),
             Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
                 self.files += 1;
                 let whose = owner(connection, folder, path)?.unwrap_or_default();
@@ -107,12 +105,14 @@ impl Report {
     }
 
     fn check_file(&mut self, folder: &Folder, row: &CatalogRow) -> Result<()> {
-        let file = OpenFile::open(folder, &row.entry.record)?;
-        let place = file.path().to_owned();
-        file.check()?;
+        let record = &row.entry.record;
+        let bytes = VerifiedFile::open(folder, &record.path, &record.seal)?;
+        let place = bytes.path().to_owned();
+        // Before anything is made of them.
+        bytes.check(record.seal.checksum)?;
+        let file = OpenFile::open(folder, record)?;
         let real = place.canonicalize().map_err(Error::io(&place))?;
-        let path = row.entry.record.path.clone();
-        if let Some(other) = self.seen.insert(real, path) {
+        if let Some(other) = self.seen.insert(real, record.path.clone()) {
             let reason = format!("{other} in the catalog is the same file");
             return Err(Error::refused(reason));
         }

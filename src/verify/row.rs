@@ -23,6 +23,27 @@ pub fn ids(connection: &Connection, table: Option<i64>) -> Result<Vec<(i64, Stri
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The first column of a file's row whose value no file can have.
+const IMPOSSIBLE: &str = "SELECT CASE
+        WHEN id NOT BETWEEN 0 AND 2147483647 THEN 'id'
+        WHEN typeof(path) <> 'text' THEN 'path'
+        WHEN typeof(rows) <> 'integer' OR rows < 1 THEN 'rows'
+        WHEN typeof(row_groups) <> 'integer' OR row_groups < 1 THEN 'row_groups'
+        WHEN typeof(published) <> 'integer' OR published NOT BETWEEN 0 AND rows THEN 'published'
+        WHEN typeof(bytes) <> 'integer' OR bytes < 0 THEN 'bytes'
+        WHEN typeof(hot_bytes) <> 'integer' OR hot_bytes < 0 THEN 'hot_bytes'
+        WHEN typeof(checksum) <> 'blob' OR length(checksum) <> 16 THEN 'checksum'
+        WHEN typeof(blocks) <> 'blob' OR length(blocks) % 8 <> 0 THEN 'blocks'
+        WHEN typeof(time_min) <> 'text' THEN 'time_min'
+        WHEN typeof(time_max) <> 'text' THEN 'time_max'
+        WHEN typeof(staged_at) NOT IN ('text', 'null') THEN 'staged_at'
+    END FROM main._archive_file WHERE id = ?1";
+
+/// Whether the database failed, and not only what is in it is wrong.
+pub fn is_failure(error: &Error) -> bool {
+    matches!(error, Error::Sqlite(rusqlite::Error::SqliteFailure(..)))
+}
+
 /// All that the catalog says of a file.
 pub struct CatalogRow {
     pub entry: FileEntry,
@@ -40,35 +61,42 @@ pub struct CatalogRow {
 impl CatalogRow {
     /// Reads the row of `file` and those that belong to it; `None` if there is none.
     pub fn read(connection: &Connection, file: i64) -> Result<Option<Self>> {
+        let impossible = connection
+            .prepare_cached(IMPOSSIBLE)?
+            .query_row([file], |row| row.get::<_, Option<String>>(0));
+        match impossible.optional()? {
+            None => return Ok(None),
+            Some(Some(column)) => return refuse(format!("its {column} cannot be right")),
+            Some(None) => {}
+        }
         let Some(entry) = files::get(connection, file)? else {
             return Ok(None);
         };
         check_references(connection, &entry)?;
-        let sql = "SELECT time_min, time_max, hot_bytes, staged_at, length(blocks) % 8
+        let sql = "SELECT time_min, time_max, hot_bytes, staged_at
                    FROM main._archive_file WHERE id = ?1";
-        let (min, max, hot_bytes, staged_at, odd): (_, _, _, Option<String>, i64) = connection
-            .query_row(sql, [file], |row| {
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                ))
+        let (min, max, hot_bytes, staged_at): (_, _, _, Option<String>) =
+            connection.prepare_cached(sql)?.query_row([file], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?;
-        if odd != 0 {
-            return refuse("blocks is not a list of checksums");
-        }
         if staged_at.is_some_and(|time| parse_iso8601(&time).is_none()) {
-            return refuse("staged_at is not a time");
+            return refuse("its staged_at is not a time");
         }
         let sql = "SELECT columns FROM main._archive_schema WHERE id = ?1";
         let columns: String = connection.query_row(sql, [entry.schema], |row| row.get(0))?;
         let columns = columns_from_json(&columns)?;
         let mut ranges = Vec::new();
         for column in &columns {
-            let range = files::range(connection, &entry, &column.name)?;
-            let missing = || format!("_archive_range has no row for its column {}", column.name);
+            let name = &column.name;
+            let range = match files::range(connection, &entry, name) {
+                Err(error) if !is_failure(&error) => {
+                    return refuse(format!(
+                        "_archive_range is wrong for column {name}: {error}"
+                    ));
+                }
+                range => range?,
+            };
+            let missing = || format!("_archive_range has no row for its column {name}");
             ranges.push(range.ok_or_else(|| Error::refused(missing()))?);
         }
         let sql = "SELECT count(*) FROM main._archive_tombstone
