@@ -23,7 +23,10 @@ pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[Ru
     if runs.is_empty() {
         return Ok(());
     }
-    let published = published(connection)?;
+    let mut published = published(connection)?;
+    // A run that died may have published files that were restored or expired since: a backup may
+    // still refer to them.
+    published.extend(removed(connection)?);
     for (path, _) in archive.own_files()? {
         let of_run = |run: &Run| path.contains(&format!("-{}-", run.token));
         if !published.contains(&path) && runs.iter().any(of_run) {
@@ -59,6 +62,16 @@ fn published(connection: &Connection) -> Result<HashSet<String>> {
         let paths = statement.query_map([], |row| row.get(0))?;
         Ok(paths.collect::<Result<_, _>>()?)
     })
+}
+
+/// The files that were in the catalog and are no more.
+fn removed(connection: &Connection) -> Result<Vec<String>> {
+    if !catalog::exists(connection)? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare("SELECT path FROM main._archive_removed")?;
+    let paths = statement.query_map([], |row| row.get(0))?;
+    Ok(paths.collect::<Result<_, _>>()?)
 }
 
 /// `archive_gc([options])`: removes files that nothing refers to and that are older than the

@@ -12,6 +12,7 @@ use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
+use crate::restore::run::archive_restore;
 use crate::settings;
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
@@ -22,6 +23,7 @@ use crate::verify::archive_verify;
 pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_table", 2..=3, archive_table)?;
     register(connection, "archive_attach", 0..=0, archive_attach)?;
+    register(connection, "archive_restore", 1..=2, archive_restore)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
     register(connection, "archive_config", 0..=2, archive_config)?;

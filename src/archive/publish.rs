@@ -6,7 +6,7 @@
 //! transaction.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::mover::{HotTable, Mover, Tally, Target};
 use super::pending::{Pending, Position, Publishing};
@@ -14,22 +14,13 @@ use crate::catalog::files;
 use crate::catalog::runs::Moved;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::pace::Pace;
 use crate::sql::{self, write_transaction};
 use crate::storage::Folder;
 use crate::table::Key;
 
-/// How long a transaction may hold the write lock before it commits what it has, while nobody else
-/// writes and while somebody does. A writer that comes meanwhile waits about as long.
-const QUIET_BUDGET: Duration = Duration::from_millis(20);
-const BUSY_BUDGET: Duration = Duration::from_millis(5);
 /// The most files that are open at a time, and that share a transaction.
 const OPEN_FILES: usize = 16;
-/// While nobody else writes, the pause after a transaction is this fraction of its length.
-const QUIET_PAUSE: u32 = 8;
-/// While somebody does, it is this many times its length: a writer that polls for the lock, waiting
-/// longer each time, then finds it free at its fifth look, 18 ms after the first.
-const BUSY_PAUSE: u32 = 2;
-
 /// What publishing came to so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Published {
@@ -56,10 +47,7 @@ pub struct Publisher<'a> {
     pub schema_version: i64,
     /// The most rows that one transaction moves.
     pub batch_size: usize,
-    /// The shortest pause after a transaction.
-    pub pause: Duration,
-    /// Whether transactions are its own, and not parts of the caller's.
-    pub own_transactions: bool,
+    pub pace: Pace,
 }
 
 /// What one transaction did to one file.
@@ -132,11 +120,10 @@ impl Publisher<'_> {
                     "another connection changed the schema during the run; call it again",
                 ));
             }
-            let budget = if quiet { QUIET_BUDGET } else { BUSY_BUDGET };
-            let deadline = self.own_transactions.then(|| began + budget);
+            let deadline = self.pace.deadline(began, quiet);
             let mut mover = Mover::new(&self.hot, deadline)?;
             let mut steps = Vec::new();
-            let mut left = self.batch_size;
+            let mut left = self.pace.batch(self.batch_size);
             for file in pending.iter_mut() {
                 let compare = !self.is_unchanged(&file.publishing)?;
                 if left == 0 || !steps.is_empty() && (compare || mover.out_of_time()) {
@@ -152,7 +139,8 @@ impl Publisher<'_> {
             fault::point("publish.commit")?;
             Ok(steps)
         })?;
-        self.give_way(began.elapsed(), quiet);
+        let rows = steps.iter().map(|step| step.tally.rows).sum();
+        self.pace.give_way(began.elapsed(), quiet, rows);
         Ok(steps)
     }
 
@@ -198,17 +186,5 @@ impl Publisher<'_> {
             at,
             tally: mover.tally,
         })
-    }
-
-    /// Leaves the database to others for a while. SQLite's lock is not fair: a writer that waits
-    /// polls for it, and would starve between transactions that follow each other at once.
-    fn give_way(&self, held: Duration, quiet: bool) {
-        if self.own_transactions {
-            let pause = match quiet {
-                true => held / QUIET_PAUSE,
-                false => held * BUSY_PAUSE,
-            };
-            std::thread::sleep(pause.max(self.pause));
-        }
     }
 }

@@ -23,6 +23,7 @@ use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::options::Object;
+use crate::pace::Pace;
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::sqlite::panic::guard;
@@ -279,8 +280,11 @@ impl Started<'_> {
             checked_at: self.checked.at,
             schema_version: self.schema_version,
             batch_size: rule.options.batch_size,
-            pause: Duration::from_millis(rule.options.pause_ms),
-            own_transactions: self.own_transactions,
+            pace: Pace {
+                pause: Duration::from_millis(rule.options.pause_ms),
+                rows_per_second: rule.options.max_rows_per_second,
+                own_transactions: self.own_transactions,
+            },
         };
         let mode = MoveMode::enter(connection)?;
         let unfinished = files::unfinished(connection, self.ids.0, &clock::stamp())?;

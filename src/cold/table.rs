@@ -62,6 +62,50 @@ pub fn visible_columns(connection: &Connection, name: &str) -> Result<Option<Vec
     }))
 }
 
+/// What `cold_t` of the archived table `name` looks like; `None` if it has never been archived.
+pub fn shape(connection: &Connection, name: String) -> Result<Option<Shape>> {
+    let hot = table::Table::find(connection, &name)?;
+    let Some(declared) = visible_columns(connection, &name)? else {
+        return Ok(None);
+    };
+    let mut columns = Vec::with_capacity(declared.len() + 1);
+    let key = hot.map(|hot| hot.key);
+    for (index, column) in declared.iter().enumerate() {
+        let is_rowid =
+            matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
+        let is_key = matches!(&key, Some(Key::Primary(key)) if key[..] == [index]);
+        columns.push(ColdColumn {
+            source: Source::Column(index),
+            affinity: column.affinity(),
+            binary: column.collation.eq_ignore_ascii_case("BINARY"),
+            default: column.default_value(connection)?,
+            unique: is_rowid || is_key,
+            is_rowid,
+        });
+    }
+    let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
+    if let Some(Key::Rowid { alias, .. }) = key
+        && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
+    {
+        columns.push(ColdColumn {
+            source: alias.map_or(Source::Rowid, Source::Column),
+            affinity: Affinity::Numeric,
+            binary: true,
+            default: Owned::Null,
+            unique: true,
+            is_rowid: true,
+        });
+        names.push(ROWID.to_owned());
+    }
+    Ok(Some(Shape {
+        encoding: sql::encoding(connection)?,
+        name,
+        declared,
+        columns,
+        names,
+    }))
+}
+
 impl Table for ColdTable {
     type Cursor = Scan;
     type Shared = ScanLog;
@@ -80,46 +124,11 @@ impl Table for ColdTable {
         if !catalog::exists(&connection)? || tables::find(&connection, &name)?.is_none() {
             return Err(never());
         }
-        let hot = table::Table::find(&connection, &name)?;
-        let declared = visible_columns(&connection, &name)?.ok_or_else(never)?;
-        let mut declaration: Vec<String> = declared.iter().map(Column::declaration).collect();
-        let mut columns = Vec::with_capacity(declared.len() + 1);
-        let key = hot.map(|hot| hot.key);
-        for (index, column) in declared.iter().enumerate() {
-            let is_rowid =
-                matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
-            let is_key = matches!(&key, Some(Key::Primary(key)) if key[..] == [index]);
-            columns.push(ColdColumn {
-                source: Source::Column(index),
-                affinity: column.affinity(),
-                binary: column.collation.eq_ignore_ascii_case("BINARY"),
-                default: column.default_value(&connection)?,
-                unique: is_rowid || is_key,
-                is_rowid,
-            });
-        }
-        let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
-        if let Some(Key::Rowid { alias, .. }) = key
-            && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
-        {
+        let shape = shape(&connection, name.clone())?.ok_or_else(never)?;
+        let mut declaration: Vec<String> = shape.declared.iter().map(Column::declaration).collect();
+        if shape.columns.len() > shape.declared.len() {
             declaration.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
-            columns.push(ColdColumn {
-                source: alias.map_or(Source::Rowid, Source::Column),
-                affinity: Affinity::Numeric,
-                binary: true,
-                default: Owned::Null,
-                unique: true,
-                is_rowid: true,
-            });
-            names.push(ROWID.to_owned());
         }
-        let shape = Shape {
-            encoding: sql::encoding(&connection)?,
-            name,
-            declared,
-            columns,
-            names,
-        };
         let table = Self {
             states: Rc::new(States::new(connection, Rc::new(shape))),
             log: log.clone(),
