@@ -9,10 +9,12 @@
 //! - [`publish`]: the short transactions that move rows from one side to the other
 //! - [`pending`], [`mover`]: a file on its way, and its rows within a transaction
 //! - [`pipeline`]: reading, writing and publishing at the same time
+//! - [`expire`]: cold rows that are dropped for good
 //! - [`run`]: all of it, in order
 
 pub mod check;
 pub mod encode;
+pub mod expire;
 pub mod mover;
 pub mod options;
 pub mod pending;

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::check::{self, Reference};
+use super::expire;
 use super::mover::HotTable;
 use super::options::{self, Options};
 use super::pending::Publishing;
@@ -38,6 +39,7 @@ use crate::value::Value;
 struct Outcome {
     published: Published,
     skipped: u64,
+    expired: u64,
 }
 
 /// `archive_table(table, hot_days [, options])`
@@ -75,6 +77,7 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
         "parquet_bytes": outcome.published.moved.bytes,
         "skipped_rows": outcome.skipped,
         "kept_rows": outcome.published.kept,
+        "expired_rows": outcome.expired,
         "staged": 0,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -123,6 +126,7 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
             kept: plan.kept,
         },
         skipped: plan.skipped,
+        expired: expire_rows(connection, rule, None)?,
     })
 }
 
@@ -232,7 +236,36 @@ fn run_traced(
         )
     });
     moved.and(ended)?;
+    outcome.expired = expire_rows(connection, rule, Some(pace(rule, own)))?;
     Ok(outcome)
+}
+
+/// How fast a call may work.
+fn pace(rule: &Rule<'_>, own_transactions: bool) -> Pace {
+    Pace {
+        pause: Duration::from_millis(rule.options.pause_ms),
+        rows_per_second: rule.options.max_rows_per_second,
+        own_transactions,
+    }
+}
+
+/// Drops the cold rows that are too old, if the caller wants that; without a pace it only counts those
+/// that are cold now.
+fn expire_rows(connection: &Connection, rule: &Rule<'_>, pace: Option<Pace>) -> Result<u64> {
+    let Some(before) = rule.options.expire_before else {
+        return Ok(0);
+    };
+    if !catalog::exists(connection)? {
+        return Ok(0);
+    }
+    let Some(archived) = tables::find(connection, &rule.table.name)? else {
+        return Ok(0);
+    };
+    let expired = match pace {
+        Some(pace) => expire::expire(connection, &archived, before, rule.options.batch_size, pace),
+        None => expire::count(connection, &archived, before),
+    };
+    Ok(expired?.rows)
 }
 
 /// The columns of the files as the catalog remembers them.
@@ -280,11 +313,7 @@ impl Started<'_> {
             checked_at: self.checked.at,
             schema_version: self.schema_version,
             batch_size: rule.options.batch_size,
-            pace: Pace {
-                pause: Duration::from_millis(rule.options.pause_ms),
-                rows_per_second: rule.options.max_rows_per_second,
-                own_transactions: self.own_transactions,
-            },
+            pace: pace(rule, self.own_transactions),
         };
         let mode = MoveMode::enter(connection)?;
         let unfinished = files::unfinished(connection, self.ids.0, &clock::stamp())?;

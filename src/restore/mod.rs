@@ -7,12 +7,16 @@
 //!
 //! - [`options`]: what the caller asked for
 //! - [`select`]: which rows come back
+//! - [`survey`]: how many, and whether there is room for them
 //! - [`target`]: the hot table
 //! - [`insert`]: rows into the hot table, and what happens if they do not fit
+//! - [`put_back`]: the short transactions
 //! - [`run`]: all of it, in order
 
 pub mod insert;
 pub mod options;
+pub mod put_back;
 pub mod run;
 pub mod select;
+pub mod survey;
 pub mod target;
