@@ -8,10 +8,10 @@
 
 use crate::error::Result;
 
-/// Every point there is, in the order of an archive run. Tests walk this list, which
-/// `archive_version()` shows in a test build.
+/// Every point there is, in the order of an archive run, then those of other flows. Tests walk this
+/// list, which `archive_version()` shows in a test build.
 #[cfg(feature = "faults")]
-pub const POINTS: [&str; 15] = [
+pub const POINTS: [&str; 18] = [
     "run.begin",
     "plan.chunk",
     "read.rows",
@@ -27,6 +27,9 @@ pub const POINTS: [&str; 15] = [
     "publish.commit",
     "publish.done",
     "run.end",
+    "restore.insert",
+    "restore.commit",
+    "expire.commit",
 ];
 
 /// Passes the point `name`.

@@ -17,6 +17,7 @@ use crate::nightly::backup::archive_backup;
 use crate::nightly::run::archive_run;
 use crate::policy::{archive_policy, archive_policy_drop};
 use crate::rename::{archive_adopt, archive_rename};
+use crate::restore::run::archive_restore;
 use crate::settings;
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
@@ -37,6 +38,7 @@ pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_run", 0..=1, archive_run)?;
     register(connection, "archive_rename", 2..=2, archive_rename)?;
     register(connection, "archive_adopt", 1..=2, archive_adopt)?;
+    register(connection, "archive_restore", 1..=2, archive_restore)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
     register(connection, "archive_backup", 0..=1, archive_backup)?;

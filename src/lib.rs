@@ -1,9 +1,10 @@
 //! sqlite-cold: a SQLite extension that keeps databases small for ever. Old rows move from a table
 //! into compressed Parquet files; queries go on seeing all of them.
 //!
-//! Two flows and one catalog:
+//! Two flows, one back, and one catalog:
 //!
 //! - [`archive`]: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish
+//! - [`restore`]: the flow back: cold files -> select -> insert -> tombstone
 //! - [`cold`]: query -> plan -> prune -> open -> select rows -> decode -> SQLite
 //! - [`catalog`]: which files exist and which of their rows count, in the same database
 //!
@@ -14,14 +15,17 @@ pub mod attach;
 pub mod catalog;
 pub mod cleanup;
 pub mod cold;
+pub mod condition;
 pub mod error;
 pub mod fault;
 pub mod functions;
 pub mod listing;
 pub mod nightly;
 pub mod options;
+pub mod pace;
 pub mod policy;
 pub mod rename;
+pub mod restore;
 pub mod rows;
 pub mod settings;
 pub mod sql;

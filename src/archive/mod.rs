@@ -8,17 +8,17 @@
 //! - [`write`](mod@write): one cold file, from rows to a durable, verified file
 //! - [`publish`]: the short transactions that move rows from one side to the other
 //! - [`staged`]: copies of rows that stay hot until a grace period is over
-//! - [`pace`]: how long a transaction lasts, and the pause after it
 //! - [`pending`], [`layout`], [`mover`]: a file on its way, and its rows within a transaction
 //! - [`pipeline`]: reading, writing and publishing at the same time
+//! - [`expire`]: cold rows that are dropped for good
 //! - [`run`]: all of it, in order
 
 pub mod check;
 pub mod encode;
+pub mod expire;
 pub mod layout;
 pub mod mover;
 pub mod options;
-pub mod pace;
 pub mod pending;
 pub mod pipeline;
 pub mod plan;

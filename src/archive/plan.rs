@@ -11,6 +11,7 @@ use super::check::Reference;
 use super::options::Options;
 use super::read::{HotReader, plain};
 use crate::cold::decode::DecodedColumn;
+use crate::condition;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::rows::RowGroup;
@@ -43,41 +44,15 @@ impl Rule<'_> {
             .filter(|instant| *instant < self.options.cutoff)
     }
 
-    /// SQL for whether a row of `alias` matches the caller's condition. The line break ends a
-    /// comment in it.
+    /// SQL for whether a row matches the caller's condition.
     fn condition(&self) -> String {
-        match &self.options.condition {
-            Some(condition) => format!("(({condition}\n) IS TRUE)"),
-            None => "1".to_owned(),
-        }
+        condition::sql(self.options.condition.as_deref())
     }
 
     /// Refuses a condition that is not one SQL expression.
     pub fn check_condition(&self, connection: &Connection) -> Result<()> {
-        let Some(condition) = &self.options.condition else {
-            return Ok(());
-        };
-        let refuse = |reason: &str| {
-            Error::refused(format!(
-                "option where is not an SQL expression: {condition}: {reason}"
-            ))
-        };
-        // In a WHERE clause an aggregate is an error. What closes a parenthesis in one of the two
-        // does not fit into the other, and the parameter after it shows that no comment is open.
-        let forms = [
-            format!("{} AND :end", self.condition()),
-            format!("CASE WHEN {condition}\n THEN 1 END AND :end"),
-        ];
-        for form in forms {
-            let sql = format!("SELECT 1 FROM {} AS t WHERE {form}", self.table.qualified());
-            let statement = connection
-                .prepare(&sql)
-                .map_err(|error| refuse(&Error::from(error).to_string()))?;
-            if statement.parameter_count() != 1 || statement.parameter_name(1) != Some(":end") {
-                return Err(refuse("it must be one expression without parameters"));
-            }
-        }
-        Ok(())
+        let condition = self.options.condition.as_deref();
+        condition::check(connection, &self.table.qualified(), condition)
     }
 
     /// Fails if a row that stays refers to one that goes.

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use super::layout::Layouts;
 use super::mover::{HotTable, Mover, Tally, Target};
-use super::pace::Pace;
 use super::pending::{Pending, Position, Publishing};
 use crate::catalog::files::{self, NewEntry};
 use crate::catalog::runs::{self, Moved};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::pace::Pace;
 use crate::sql::{self, write_transaction};
 use crate::storage::Folder;
 use crate::table::Key;
@@ -61,8 +61,6 @@ pub struct Publisher<'a> {
     /// The most rows that one transaction moves.
     pub batch_size: usize,
     pub pace: Pace,
-    /// Whether transactions are its own, and not parts of the caller's.
-    pub own_transactions: bool,
 }
 
 /// What one transaction did to one file.
@@ -128,11 +126,11 @@ impl Publisher<'_> {
             began = Instant::now();
             fault::point("publish.begin")?;
             quiet = self.is_quiet()?;
-            let deadline = self.own_transactions.then(|| Pace::deadline(began, quiet));
+            let deadline = self.pace.deadline(began, quiet);
             let mut mover = Mover::new(&self.hot, deadline)?;
             let mut steps = Vec::new();
             let mut sum = total;
-            let mut left = self.batch_size;
+            let mut left = self.pace.batch(self.batch_size);
             for file in pending.iter_mut() {
                 let compare = !self.is_unchanged(&file.publishing)?;
                 if left == 0 || !steps.is_empty() && (compare || mover.out_of_time()) {
@@ -154,7 +152,8 @@ impl Publisher<'_> {
             fault::point("publish.commit")?;
             Ok((steps, sum))
         })?;
-        self.give_way(began, quiet, sum.rows() - total.rows());
+        self.pace
+            .give_way(began.elapsed(), quiet, sum.rows() - total.rows());
         Ok((steps, sum))
     }
 
@@ -176,7 +175,8 @@ impl Publisher<'_> {
             fault::point("publish.commit")?;
             Ok((sum, quiet))
         })?;
-        self.give_way(began, quiet, sum.rows() - total.rows());
+        self.pace
+            .give_way(began.elapsed(), quiet, sum.rows() - total.rows());
         *total = sum;
         Ok(())
     }
@@ -235,11 +235,5 @@ impl Publisher<'_> {
             at,
             tally: mover.tally,
         })
-    }
-
-    fn give_way(&self, began: Instant, quiet: bool, rows: u64) {
-        if self.own_transactions {
-            self.pace.give_way(began, quiet, rows);
-        }
     }
 }

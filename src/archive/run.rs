@@ -1,15 +1,15 @@
 //! One call of `archive_table`: all steps in order.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::check::{self, Reference};
+use super::expire;
 use super::layout::Layouts;
 use super::mover::HotTable;
 use super::options::{self, Options};
-use super::pace::Pace;
 use super::pending::Publishing;
 use super::pipeline::Pipeline;
 use super::plan::{FileRows, Plan, Rule};
@@ -26,6 +26,7 @@ use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::options::Object;
+use crate::pace::Pace;
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::sqlite::panic::guard;
@@ -40,6 +41,7 @@ use crate::value::Value;
 struct Outcome {
     published: Published,
     skipped: u64,
+    expired: u64,
 }
 
 /// `archive_table(table, hot_days [, options])`
@@ -88,6 +90,7 @@ pub fn archive(
         "parquet_bytes": moved.bytes,
         "skipped_rows": outcome.skipped,
         "kept_rows": kept,
+        "expired_rows": outcome.expired,
         "staged": staged,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -137,6 +140,7 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
             staged: 0,
         },
         skipped: plan.skipped,
+        expired: expire_rows(connection, rule, None)?,
     })
 }
 
@@ -255,7 +259,36 @@ fn run_traced(
         )
     });
     moved.and(ended)?;
+    outcome.expired = expire_rows(connection, rule, Some(pace(rule, own)))?;
     Ok(outcome)
+}
+
+/// How fast a call may work.
+fn pace(rule: &Rule<'_>, own_transactions: bool) -> Pace {
+    Pace {
+        pause: Duration::from_millis(rule.options.pause_ms),
+        rows_per_second: rule.options.max_rows_per_second,
+        own_transactions,
+    }
+}
+
+/// Drops the cold rows that are too old, if the caller wants that; without a pace it only counts those
+/// that are cold now.
+fn expire_rows(connection: &Connection, rule: &Rule<'_>, pace: Option<Pace>) -> Result<u64> {
+    let Some(before) = rule.options.expire_before else {
+        return Ok(0);
+    };
+    if !catalog::exists(connection)? {
+        return Ok(0);
+    }
+    let Some(archived) = identity::of_table(connection, &rule.table.name)? else {
+        return Ok(0);
+    };
+    let expired = match pace {
+        Some(pace) => expire::expire(connection, &archived, before, rule.options.batch_size, pace),
+        None => expire::count(connection, &archived, before),
+    };
+    Ok(expired?.rows)
 }
 
 /// Brings what the catalog knows of the table up to date. Returns that, and the id of the columns that
@@ -317,8 +350,7 @@ impl Started<'_> {
             checked_at: self.checked.at,
             schema_version: self.schema_version,
             batch_size: rule.options.batch_size,
-            pace: Pace::new(rule.options),
-            own_transactions: self.own_transactions,
+            pace: pace(rule, self.own_transactions),
         };
         self.finish(&publisher, &mut outcome.published)?;
         let mut plan = Plan::new(connection, rule, &reader)?;

@@ -132,6 +132,24 @@ pub fn staged(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
     select(connection, &format!("{STAGED} ORDER BY id"), table)
 }
 
+/// The first and the last instant of each file of a table, as the catalog keeps them, by file id.
+pub fn times(connection: &Connection, table: i64) -> Result<HashMap<i64, (String, String)>> {
+    let sql = "SELECT id, time_min, time_max FROM main._archive_file WHERE table_id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([table], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// How many rows of a table are cold.
+pub fn cold_rows(connection: &Connection, table: i64) -> Result<u64> {
+    let sql = "SELECT coalesce(sum(published), 0)
+                   - (SELECT count(*) FROM main._archive_tombstone d
+                      JOIN main._archive_file f ON f.id = d.file_id
+                      WHERE f.table_id = ?1 AND d.row < f.published)
+               FROM main._archive_file WHERE table_id = ?1";
+    Ok(connection.query_row(sql, [table], |row| row.get(0))?)
+}
+
 /// How much a table has in cold files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {

@@ -13,6 +13,7 @@
 //! - [`selection`]: the rows that are left
 //! - [`file`](mod@file), [`footer`], [`depth`]: an open cold file, and what it says of itself
 //! - [`decode`]: Parquet columns back to SQLite values
+//! - [`live`]: a file and its rows that count, for who needs no query
 //! - [`cache`]: what was read and may be needed again
 //! - [`stats`]: what scans did
 
@@ -24,6 +25,7 @@ pub mod depth;
 pub mod file;
 pub mod footer;
 pub mod group;
+pub mod live;
 pub mod merge;
 pub mod plan;
 pub mod planner;

@@ -89,6 +89,54 @@ pub fn visible_columns(archived: &ArchivedTable, hot: Option<&table::Table>) -> 
     columns.clone()
 }
 
+/// What `cold_t` of an archived table looks like.
+pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> Result<Shape> {
+    let hot = match mode {
+        Mode::Joined => hot_table(connection, archived)?,
+        Mode::Alone | Mode::Detached => None,
+    };
+    let declared = visible_columns(archived, hot.as_ref());
+    let name = hot.as_ref().map_or(&archived.name, |hot| &hot.name).clone();
+    let mut columns = Vec::with_capacity(declared.len() + 1);
+    let key = hot.map(|hot| hot.key);
+    for (index, column) in declared.iter().enumerate() {
+        let is_rowid =
+            matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
+        let is_key = matches!(&key, Some(Key::Primary(key)) if key[..] == [index]);
+        columns.push(ColdColumn {
+            source: Source::Column(index),
+            affinity: column.affinity(),
+            binary: column.collation.eq_ignore_ascii_case("BINARY"),
+            default: column.default_value(connection)?,
+            unique: is_rowid || is_key,
+            is_rowid,
+        });
+    }
+    let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
+    if let Some(Key::Rowid { alias, .. }) = key
+        && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
+    {
+        columns.push(ColdColumn {
+            source: alias.map_or(Source::Rowid, Source::Column),
+            affinity: Affinity::Numeric,
+            binary: true,
+            default: Owned::Null,
+            unique: true,
+            is_rowid: true,
+        });
+        names.push(ROWID.to_owned());
+    }
+    Ok(Shape {
+        encoding: sql::encoding(connection)?,
+        table: archived.id,
+        name,
+        mode,
+        declared,
+        columns,
+        names,
+    })
+}
+
 impl Table for ColdTable {
     type Cursor = Scan;
     type Shared = ScanLog;
@@ -108,52 +156,11 @@ impl Table for ColdTable {
             return Err(usage());
         }
         let archived = tables::get(&connection, id)?.ok_or_else(usage)?;
-        let hot = match mode {
-            Mode::Joined => hot_table(&connection, &archived)?,
-            Mode::Alone | Mode::Detached => None,
-        };
-        let declared = visible_columns(&archived, hot.as_ref());
-        let name = hot.as_ref().map_or(&archived.name, |hot| &hot.name).clone();
-        let mut declaration: Vec<String> = declared.iter().map(Column::declaration).collect();
-        let mut columns = Vec::with_capacity(declared.len() + 1);
-        let key = hot.map(|hot| hot.key);
-        for (index, column) in declared.iter().enumerate() {
-            let is_rowid =
-                matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
-            let is_key = matches!(&key, Some(Key::Primary(key)) if key[..] == [index]);
-            columns.push(ColdColumn {
-                source: Source::Column(index),
-                affinity: column.affinity(),
-                binary: column.collation.eq_ignore_ascii_case("BINARY"),
-                default: column.default_value(&connection)?,
-                unique: is_rowid || is_key,
-                is_rowid,
-            });
-        }
-        let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
-        if let Some(Key::Rowid { alias, .. }) = key
-            && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
-        {
+        let shape = shape(&connection, &archived, mode)?;
+        let mut declaration: Vec<String> = shape.declared.iter().map(Column::declaration).collect();
+        if shape.columns.len() > shape.declared.len() {
             declaration.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
-            columns.push(ColdColumn {
-                source: alias.map_or(Source::Rowid, Source::Column),
-                affinity: Affinity::Numeric,
-                binary: true,
-                default: Owned::Null,
-                unique: true,
-                is_rowid: true,
-            });
-            names.push(ROWID.to_owned());
         }
-        let shape = Shape {
-            encoding: sql::encoding(&connection)?,
-            table: id,
-            name,
-            mode,
-            declared,
-            columns,
-            names,
-        };
         let table = Self {
             states: Rc::new(States::new(connection, Rc::new(shape))),
             log: log.clone(),

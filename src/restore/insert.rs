@@ -1,0 +1,296 @@
+//! Cold rows into the hot table, exactly as they were.
+
+use rusqlite::Statement;
+use rusqlite::ffi;
+use rusqlite::types::Value as Owned;
+
+use super::options::OnConflict;
+use super::target::{Target, Unique};
+use crate::cold::columns::Shape;
+use crate::cold::decode::{DecodedColumn, Scratch};
+use crate::cold::live::LiveFile;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::sql::quote;
+use crate::stored::ROWID_COLUMN;
+use crate::table::{Column, Key};
+use crate::time::canonical::MAX_LENGTH;
+use crate::value::{Encoding, Value};
+
+/// A row group in memory: the columns that were asked for, by the table's numbers.
+pub struct Rows {
+    columns: Vec<Option<Cells>>,
+    rowid: Option<DecodedColumn>,
+}
+
+enum Cells {
+    Stored(DecodedColumn),
+    /// The column was added after the file was written.
+    Added(Owned),
+}
+
+impl Rows {
+    pub fn decode(file: &LiveFile, shape: &Shape, group: usize, wanted: &[usize]) -> Result<Self> {
+        let mut columns: Vec<Option<Cells>> = Vec::new();
+        columns.resize_with(shape.declared.len(), || None);
+        for column in wanted {
+            let stored = file.positions.get(*column).copied().flatten();
+            let cells = match (stored, shape.columns.get(*column)) {
+                (Some(stored), _) => Cells::Stored(file.file.decode(group, stored)?),
+                (None, Some(column)) => Cells::Added(column.default.clone()),
+                (None, None) => return Err(Error::Internal("a column is missing".into())),
+            };
+            if let Some(place) = columns.get_mut(*column) {
+                *place = Some(cells);
+            }
+        }
+        let is_rowid = |column: &Column| column.name == ROWID_COLUMN;
+        let rowid = file.columns.iter().position(is_rowid);
+        let rowid = rowid.map(|column| file.file.decode(group, column));
+        Ok(Self {
+            columns,
+            rowid: rowid.transpose()?,
+        })
+    }
+
+    /// The value of a column that was asked for.
+    pub fn value<'r>(&'r self, column: usize, row: usize, scratch: &'r mut Scratch) -> Value<'r> {
+        match self.columns.get(column) {
+            Some(Some(Cells::Stored(decoded))) => decoded.value(row, scratch),
+            Some(Some(Cells::Added(default))) => Value::from(default),
+            _ => Value::Null,
+        }
+    }
+
+    /// The rowid that the file carries beside the columns.
+    pub fn rowid(&self, row: usize) -> Option<i64> {
+        self.rowid.as_ref()?.number(row)
+    }
+}
+
+/// Tells beforehand whether the hot table has room for a row.
+pub struct Probe<'a> {
+    target: &'a Target<'a>,
+    statements: Vec<(Statement<'a>, &'a Unique)>,
+    scratch: Scratch,
+}
+
+impl<'a> Probe<'a> {
+    pub fn new(target: &'a Target<'a>) -> Result<Self> {
+        let mut statements = Vec::new();
+        for unique in &target.unique {
+            let term = |(n, (column, collation)): (usize, &(usize, String))| {
+                let name = target.table.columns.get(*column).map(|c| quote(&c.name));
+                let name = name.unwrap_or_default();
+                format!("{name} = ?{} COLLATE {}", n + 1, quote(collation))
+            };
+            let terms: Vec<String> = unique.columns.iter().enumerate().map(term).collect();
+            let sql = format!(
+                "SELECT 1 FROM {} WHERE {}",
+                target.table.qualified(),
+                terms.join(" AND ")
+            );
+            statements.push((target.connection.prepare(&sql)?, unique));
+        }
+        Ok(Self {
+            target,
+            statements,
+            scratch: [0; MAX_LENGTH],
+        })
+    }
+
+    /// What a row is called, if a hot row has one of its keys.
+    pub fn conflict(&mut self, rows: &Rows, row: usize) -> Result<Option<String>> {
+        for (statement, unique) in &mut self.statements {
+            let mut known = true;
+            for (n, (column, _)) in unique.columns.iter().enumerate() {
+                match rows.value(*column, row, &mut self.scratch) {
+                    // SQLite has no way to take malformed UTF-16 as a parameter: INSERT will tell.
+                    Value::RawText(_, Encoding::Utf16le | Encoding::Utf16be) => known = false,
+                    value => statement.raw_bind_parameter(n + 1, value)?,
+                }
+            }
+            if known && statement.raw_query().next()?.is_some() {
+                return Ok(Some(self.target.describe(rows, row)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is hot again.
+    Alone,
+    /// It is, in the place of another.
+    Replacing,
+    /// A hot row has its place.
+    Ignored,
+}
+
+/// Inserts rows within one transaction.
+pub struct Inserter<'a> {
+    target: &'a Target<'a>,
+    on_conflict: OnConflict,
+    insert: Statement<'a>,
+    /// Whether a rowid that nobody chose has been given to another row.
+    taken: Option<Statement<'a>>,
+    scratch: Scratch,
+    /// Rows that got another rowid.
+    pub renumbered: u64,
+}
+
+impl<'a> Inserter<'a> {
+    pub fn new(target: &'a Target<'a>, on_conflict: OnConflict) -> Result<Self> {
+        let (connection, table) = (target.connection, target.table);
+        let taken = match &table.key {
+            Key::Rowid { name, alias: None } => Some(connection.prepare(&format!(
+                "SELECT 1 FROM {} WHERE {name} = ?1",
+                table.qualified()
+            ))?),
+            _ => None,
+        };
+        Ok(Self {
+            target,
+            on_conflict,
+            insert: connection.prepare(&target.insert(false, &[]))?,
+            taken,
+            scratch: [0; MAX_LENGTH],
+            renumbered: 0,
+        })
+    }
+
+    /// Inserts a row.
+    pub fn insert(&mut self, rows: &Rows, row: usize) -> Result<Inserted> {
+        let rowid = self.rowid(rows, row)?;
+        let raw = bind(
+            self.target,
+            &mut self.insert,
+            rows,
+            row,
+            rowid,
+            &mut self.scratch,
+        )?;
+        let done = if raw.contains(&true) {
+            self.insert_by(&self.target.insert(false, &raw), rows, row, rowid)
+        } else {
+            self.insert.raw_execute().map_err(Error::from)
+        };
+        let outcome = match done {
+            Ok(1) => Inserted::Alone,
+            Ok(count) => {
+                return Err(Error::Internal(format!(
+                    "{count} rows were inserted in the place of one"
+                )));
+            }
+            Err(error) => self.settle(error, &raw, rows, row, rowid)?,
+        };
+        let original = rows.rowid(row);
+        if outcome != Inserted::Ignored && self.taken.is_some() && rowid != original {
+            self.renumbered += 1;
+        }
+        fault::point("restore.insert")?;
+        Ok(outcome)
+    }
+
+    /// The rowid for a row of a table without an INTEGER PRIMARY KEY. Nobody chose it, and SQLite
+    /// may have given it to another row since: then the row gets a new one.
+    fn rowid(&mut self, rows: &Rows, row: usize) -> Result<Option<i64>> {
+        let Some(taken) = &mut self.taken else {
+            return Ok(None);
+        };
+        match rows.rowid(row) {
+            Some(rowid) if taken.exists([rowid])? => Ok(None),
+            rowid => Ok(rowid),
+        }
+    }
+
+    fn insert_by(
+        &mut self,
+        sql: &str,
+        rows: &Rows,
+        row: usize,
+        rowid: Option<i64>,
+    ) -> Result<usize> {
+        let mut statement = self.target.connection.prepare_cached(sql)?;
+        let scratch = &mut self.scratch;
+        bind(self.target, &mut statement, rows, row, rowid, scratch)?;
+        Ok(statement.raw_execute()?)
+    }
+
+    /// Does what the caller asked for where a constraint keeps a row out.
+    fn settle(
+        &mut self,
+        error: Error,
+        raw: &[bool],
+        rows: &Rows,
+        row: usize,
+        rowid: Option<i64>,
+    ) -> Result<Inserted> {
+        let Some(is_unique) = constraint(&error) else {
+            return Err(error);
+        };
+        match self.on_conflict {
+            OnConflict::Ignore => return Ok(Inserted::Ignored),
+            // Of other constraints REPLACE would change the row, or fail as well.
+            OnConflict::Replace if is_unique => {
+                let sql = self.target.insert(true, raw);
+                if self.insert_by(&sql, rows, row, rowid)? == 1 {
+                    return Ok(Inserted::Replacing);
+                }
+            }
+            OnConflict::Replace | OnConflict::Abort => {}
+        }
+        Err(Error::refused(format!(
+            "a row of {} ({}) cannot come back: {error}",
+            self.target.table.name,
+            self.target.describe(rows, row),
+        )))
+    }
+}
+
+/// Binds the values of a row, and says which of them are the bytes of text: SQLite has no other way
+/// to take malformed UTF-16.
+fn bind(
+    target: &Target<'_>,
+    statement: &mut Statement<'_>,
+    rows: &Rows,
+    row: usize,
+    rowid: Option<i64>,
+    scratch: &mut Scratch,
+) -> Result<Vec<bool>> {
+    let mut raw = Vec::new();
+    for (n, column) in target.columns.iter().enumerate() {
+        match rows.value(*column, row, scratch) {
+            Value::RawText(bytes, Encoding::Utf16le | Encoding::Utf16be) => {
+                raw.resize(target.columns.len(), false);
+                if let Some(raw) = raw.get_mut(n) {
+                    *raw = true;
+                }
+                statement.raw_bind_parameter(n + 1, Value::Blob(bytes))?;
+            }
+            value => statement.raw_bind_parameter(n + 1, value)?,
+        }
+    }
+    if target.table.stores_rowid() {
+        statement.raw_bind_parameter(target.columns.len() + 1, rowid)?;
+    }
+    Ok(raw)
+}
+
+/// Whether a constraint of the hot table kept a row out and, if so, whether that is because another
+/// row is in the way.
+fn constraint(error: &Error) -> Option<bool> {
+    let Error::Sqlite(error) = error else {
+        return None;
+    };
+    let code = error.sqlite_error()?;
+    let is_unique = matches!(
+        code.extended_code,
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+            | ffi::SQLITE_CONSTRAINT_UNIQUE
+            | ffi::SQLITE_CONSTRAINT_ROWID
+    );
+    (code.code == rusqlite::ErrorCode::ConstraintViolation).then_some(is_unique)
+}

@@ -1,0 +1,303 @@
+//! The short transactions that move rows from one side to the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rusqlite::types::Value as Owned;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::insert::{Inserted, Inserter, Rows};
+use super::options::{OnConflict, Options};
+use super::select::Selection;
+use super::survey::Survey;
+use super::target::Target;
+use crate::catalog::files::{self, FileEntry};
+use crate::catalog::runs::{self, Moved, Run};
+use crate::catalog::tables::{self, ArchivedTable};
+use crate::cold::live::LiveFile;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::sql::{self, MoveMode, write_transaction};
+use crate::table::{Column, Table};
+
+/// What a call came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outcome {
+    /// Rows that are hot again.
+    pub rows: u64,
+    /// Files that have no more rows, and left the catalog.
+    pub files: u64,
+    /// Rows that a constraint of the hot table kept cold, or that took the place of a hot row.
+    pub conflicts: u64,
+    /// Rows whose rowid, which nobody chose, another row has now.
+    pub renumbered: u64,
+}
+
+impl Outcome {
+    /// As the history keeps it.
+    pub fn moved(self) -> Moved {
+        Moved {
+            rows: self.rows,
+            files: self.files,
+            bytes: 0,
+        }
+    }
+}
+
+/// What was asked for, and of which table.
+pub struct Call<'a> {
+    pub connection: &'a Connection,
+    pub archived: &'a ArchivedTable,
+    pub hot: &'a Table,
+    pub options: &'a Options,
+}
+
+/// A call that has its place in the history.
+pub struct Started<'a> {
+    pub call: &'a Call<'a>,
+    pub run: &'a Run,
+    /// `sql::data_version` when it began.
+    pub checked_at: i64,
+    /// `sql::schema_version` when the table was looked at.
+    pub schema_version: i64,
+    pub own: bool,
+}
+
+/// The rows of a row group that come back.
+struct Batch<'a> {
+    file: &'a LiveFile,
+    group_start: usize,
+    decoded: &'a Rows,
+    /// Those that are left, numbered within the group.
+    rows: &'a [usize],
+    /// How many of the file's have come back before.
+    restored: usize,
+}
+
+/// What one transaction did.
+struct Step {
+    /// Rows that were looked at.
+    seen: usize,
+    outcome: Outcome,
+}
+
+impl Started<'_> {
+    /// Moves the rows. `total` grows with each transaction, so that it is right also if a later one
+    /// fails.
+    pub fn restore(&self, total: &mut Outcome) -> Result<()> {
+        let Call {
+            connection,
+            archived,
+            hot,
+            options,
+        } = self.call;
+        let selection = Selection::new(connection, archived, options)?;
+        let target = Target::new(connection, hot)?;
+        let outcome = self.restore_selected(&selection, &target, total);
+        let cleared = selection.clear();
+        outcome.and(cleared)
+    }
+
+    fn restore_selected(
+        &self,
+        selection: &Selection<'_>,
+        target: &Target<'_>,
+        total: &mut Outcome,
+    ) -> Result<()> {
+        let Call {
+            connection,
+            hot,
+            options,
+            ..
+        } = self.call;
+        let abort = options.on_conflict == OnConflict::Abort;
+        let survey = Survey::new(selection, target, abort)?;
+        if let Some(first) = survey.first {
+            return Err(Error::refused(format!(
+                "{} of {} rows of {} cannot come back, as a hot row has the same key, the first is \
+                 {first}; nothing was restored; see option on_conflict, which can be ignore or \
+                 replace",
+                survey.conflicts, survey.rows, hot.name
+            )));
+        }
+        write_transaction(connection, || runs::plan(connection, self.run, survey.rows))?;
+        let columns = tables::schemas(connection, self.call.archived.id)?;
+        let _mode = MoveMode::enter(connection)?;
+        for entry in &selection.files {
+            self.restore_file(selection, target, entry, &columns, total)
+                .map_err(|error| self.with_count(error, *total))?;
+        }
+        Ok(())
+    }
+
+    /// A refusal that says how many rows came back before it.
+    fn with_count(&self, error: Error, total: Outcome) -> Error {
+        match error {
+            Error::Refused(reason) if self.own => Error::refused(format!(
+                "{reason}; {} rows were restored before and stay so",
+                total.rows
+            )),
+            Error::Refused(reason) => Error::refused(format!("{reason}; nothing was restored")),
+            other => other,
+        }
+    }
+
+    fn restore_file(
+        &self,
+        selection: &Selection<'_>,
+        target: &Target<'_>,
+        entry: &Arc<FileEntry>,
+        columns: &BTreeMap<i64, Vec<Column>>,
+        total: &mut Outcome,
+    ) -> Result<()> {
+        let file = selection.open(entry)?;
+        let stored = columns.get(&entry.schema).map_or(&[][..], Vec::as_slice);
+        let mut wanted = target.keys();
+        wanted.extend(&target.columns);
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut restored = 0;
+        for group in 0..file.file.row_groups() {
+            let rows = selection.rows(&file, group)?;
+            if rows.is_empty() {
+                continue;
+            }
+            // Here rather than while the lock is held.
+            let decoded = Rows::decode(&file, &selection.shape, group, &wanted)?;
+            let mut left = &rows[..];
+            while !left.is_empty() {
+                let batch = Batch {
+                    file: &file,
+                    group_start: file.group_start(group),
+                    decoded: &decoded,
+                    rows: left,
+                    restored,
+                };
+                let step = self.transaction(target, &batch, stored, *total)?;
+                left = left.get(step.seen..).unwrap_or_default();
+                restored += usize::try_from(step.outcome.rows).unwrap_or(usize::MAX);
+                total.rows += step.outcome.rows;
+                total.files += step.outcome.files;
+                total.conflicts += step.outcome.conflicts;
+                total.renumbered += step.outcome.renumbered;
+            }
+        }
+        Ok(())
+    }
+
+    /// One short transaction: moves the next rows, as many as the batch size and the clock allow.
+    /// What it did is for the caller to note: it may be rolled back and tried again.
+    fn transaction(
+        &self,
+        target: &Target<'_>,
+        batch: &Batch<'_>,
+        stored: &[Column],
+        before: Outcome,
+    ) -> Result<Step> {
+        let (connection, options) = (self.call.connection, self.call.options);
+        let mut began = Instant::now();
+        let mut quiet = true;
+        let step = write_transaction(connection, || {
+            began = Instant::now();
+            quiet = self.checked_at == sql::data_version(connection)?;
+            if !quiet && sql::schema_version(connection)? != self.schema_version {
+                return Err(Error::refused(
+                    "another connection changed the schema during the run; call it again",
+                ));
+            }
+            let deadline = options.pace.deadline(began, quiet);
+            let sequence = sequence(connection, target.table)?;
+            let mut step = self.insert(target, batch, deadline)?;
+            keep_sequence(connection, target.table, sequence.as_ref())?;
+            let restored = usize::try_from(step.outcome.rows).unwrap_or(usize::MAX);
+            if batch
+                .file
+                .is_empty_after(batch.restored.saturating_add(restored))
+            {
+                files::remove(connection, &batch.file.entry, stored)?;
+                step.outcome.files = 1;
+            }
+            let moved = Moved {
+                rows: before.rows + step.outcome.rows,
+                files: before.files + step.outcome.files,
+                bytes: 0,
+            };
+            runs::advance(connection, self.run.id, moved)?;
+            fault::point("restore.commit")?;
+            Ok(step)
+        })?;
+        let pace = &options.pace;
+        pace.give_way(began.elapsed(), quiet, step.outcome.rows);
+        Ok(step)
+    }
+
+    /// Inserts rows and buries their copies.
+    fn insert(
+        &self,
+        target: &Target<'_>,
+        batch: &Batch<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Step> {
+        let options = self.call.options;
+        let mut inserter = Inserter::new(target, options.on_conflict)?;
+        let mut bury = files::bury(self.call.connection)?;
+        let mut step = Step {
+            seen: 0,
+            outcome: Outcome::default(),
+        };
+        for row in batch
+            .rows
+            .iter()
+            .take(options.pace.batch(options.batch_size))
+        {
+            if step.seen > 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+            let inserted = inserter.insert(batch.decoded, *row)?;
+            if inserted != Inserted::Ignored {
+                // A second tombstone for the same row is an error: it has come back before.
+                if bury.execute((batch.file.entry.id, batch.group_start + row))? != 1 {
+                    return Err(Error::refused(
+                        "an authorizer is in the way of the archive catalog",
+                    ));
+                }
+                step.outcome.rows += 1;
+            }
+            step.outcome.conflicts += u64::from(inserted != Inserted::Alone);
+            step.seen += 1;
+        }
+        step.outcome.renumbered = inserter.renumbered;
+        Ok(step)
+    }
+}
+
+/// What SQLite knows of the ids that an AUTOINCREMENT table has handed out.
+fn sequence(connection: &Connection, table: &Table) -> Result<Option<Owned>> {
+    if !table.autoincrement {
+        return Ok(None);
+    }
+    let sql = "SELECT seq FROM main.sqlite_sequence WHERE name = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let sequence = statement.query_row([&table.name], |row| row.get(0));
+    Ok(sequence.optional()?)
+}
+
+/// Puts that back, should an application have set it lower than an id that came back.
+fn keep_sequence(connection: &Connection, table: &Table, before: Option<&Owned>) -> Result<()> {
+    let after = sequence(connection, table)?;
+    if after.as_ref() == before {
+        return Ok(());
+    }
+    match before {
+        Some(before) => connection.execute(
+            "UPDATE main.sqlite_sequence SET seq = ?2 WHERE name = ?1",
+            (&table.name, before),
+        )?,
+        None => connection.execute(
+            "DELETE FROM main.sqlite_sequence WHERE name = ?1",
+            [&table.name],
+        )?,
+    };
+    Ok(())
+}

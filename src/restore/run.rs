@@ -1,0 +1,184 @@
+//! One call of `archive_restore`: all steps in order.
+
+use std::time::Instant;
+
+use rusqlite::Connection;
+use serde_json::{Value as Json, json};
+
+use super::options::{OnConflict, Options};
+use super::put_back::{Call, Outcome, Started};
+use super::select::{Selection, cold_name};
+use super::survey::Survey;
+use super::target::Target;
+use crate::attach;
+use crate::catalog;
+use crate::catalog::files;
+use crate::catalog::identity::{self, Location};
+use crate::catalog::runs::{self, Operation, Subject};
+use crate::catalog::tables::ArchivedTable;
+use crate::cleanup;
+use crate::condition;
+use crate::error::{Error, Result};
+use crate::settings;
+use crate::sql::{self, literal, unquote, write_transaction};
+use crate::sqlite::panic::guard;
+use crate::table::{Column, Table};
+use crate::value::Value;
+
+/// `archive_restore(table [, options])`
+pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let start = Instant::now();
+    let [table, rest @ ..] = arguments else {
+        return Err(Error::Internal("too few arguments".into()));
+    };
+    let archived = find_archived(connection, *table)?;
+    let hot = find_hot(connection, &archived)?;
+    let options = Options::new(connection, rest.first().copied().unwrap_or(Value::Null))?;
+    if options.condition.is_some() {
+        let source = cold_name(&attach::attach_table(connection, &archived)?);
+        condition::check(connection, &source, options.condition.as_deref())?;
+    }
+    let call = Call {
+        connection,
+        archived: &archived,
+        hot: &hot,
+        options: &options,
+    };
+    let outcome = match options.dry_run {
+        true => call.dry_run()?,
+        false => call.run()?,
+    };
+    Ok(json!({
+        "table": hot.name,
+        "rows": outcome.rows,
+        "files": outcome.files,
+        "conflicts": outcome.conflicts,
+        "renumbered_rows": outcome.renumbered,
+        "cold_rows": files::cold_rows(connection, archived.id)?,
+        "dry_run": options.dry_run,
+        "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }))
+}
+
+/// Finds the archived table that the caller means.
+fn find_archived(connection: &Connection, argument: Value<'_>) -> Result<ArchivedTable> {
+    let Value::Text(text) = argument else {
+        return Err(Error::refused("the table's name must be text"));
+    };
+    let name = unquote(text);
+    let found = match catalog::exists(connection)? {
+        true => identity::find(connection, &name)?,
+        false => None,
+    };
+    found.ok_or_else(|| Error::refused(format!("{name} has never been archived")))
+}
+
+/// Finds the table that the rows go back to.
+fn find_hot(connection: &Connection, archived: &ArchivedTable) -> Result<Table> {
+    let name = &archived.name;
+    match identity::locate(connection, archived)? {
+        Location::Here(name) => Table::find(connection, &name)?
+            .ok_or_else(|| Error::refused(format!("no such table: {name}"))),
+        Location::Recreated => Err(identity::recreated(name)),
+        Location::Missing => Err(Error::refused(format!(
+            "{}; if it was dropped, create it again with the columns {}, and call archive_adopt({})",
+            identity::missing(name),
+            visible(&archived.columns),
+            literal(name)
+        ))),
+    }
+}
+
+fn visible(columns: &[Column]) -> String {
+    let names = columns.iter().map(|column| column.name.as_str());
+    let names: Vec<&str> = names
+        .filter(|name| !name.starts_with(catalog::PREFIX))
+        .collect();
+    names.join(", ")
+}
+
+impl Call<'_> {
+    /// Counts what would come back.
+    fn dry_run(&self) -> Result<Outcome> {
+        let selection = Selection::new(self.connection, self.archived, self.options)?;
+        let target = Target::new(self.connection, self.hot)?;
+        let survey = Survey::new(&selection, &target, true)?;
+        selection.clear()?;
+        let conflicts = survey.conflicts;
+        let (rows, files) = match self.options.on_conflict {
+            OnConflict::Replace => (survey.rows, survey.emptied),
+            _ => (survey.rows - conflicts, survey.emptied_alone),
+        };
+        Ok(Outcome {
+            rows,
+            files,
+            conflicts,
+            renumbered: 0,
+        })
+    }
+
+    /// Moves rows. An error leaves those hot that were committed before it; inside the caller's
+    /// transaction it leaves nothing.
+    fn run(&self) -> Result<Outcome> {
+        settings::check_writable(self.connection)?;
+        if self.connection.is_autocommit() {
+            return self.run_locked(true);
+        }
+        self.connection
+            .execute_batch("SAVEPOINT sqlite_cold_restore")?;
+        let outcome = guard(|| self.run_locked(false));
+        self.connection.execute_batch(match outcome {
+            Ok(_) => "RELEASE sqlite_cold_restore",
+            Err(_) => "ROLLBACK TO sqlite_cold_restore; RELEASE sqlite_cold_restore",
+        })?;
+        outcome
+    }
+
+    fn run_locked(&self, own: bool) -> Result<Outcome> {
+        let connection = self.connection;
+        catalog::ensure(connection)?;
+        let archive = settings::archive(connection)?;
+        let _lock = archive.lock()?;
+        if own {
+            cleanup::bury_dead_runs(connection, &archive)?;
+        }
+        let checked_at = sql::data_version(connection)?;
+        let (run, schema_version) = write_transaction(connection, || {
+            // From here on the catalog and the schema are known: until now they could change.
+            let found = Table::find(connection, &self.hot.name)?;
+            identity::refresh(connection)?;
+            let known = identity::of_table(connection, &self.hot.name)?;
+            if found.as_ref() != Some(self.hot)
+                || known.map(|table| table.id) != Some(self.archived.id)
+            {
+                return Err(Error::refused(format!(
+                    "another connection has just changed the schema of {}; call it again",
+                    self.hot.name
+                )));
+            }
+            let subject = Subject {
+                operation: Operation::Restore,
+                table: Some(self.archived.id),
+                name: Some(&self.hot.name),
+                cutoff: None,
+            };
+            let run = runs::begin(connection, subject)?;
+            Ok((run, sql::schema_version(connection)?))
+        })?;
+        let mut total = Outcome::default();
+        let restored = Started {
+            call: self,
+            run: &run,
+            checked_at,
+            schema_version,
+            own,
+        }
+        .restore(&mut total);
+        let message = restored.as_ref().err().map(ToString::to_string);
+        let ended = write_transaction(connection, || {
+            runs::end(connection, &run, total.moved(), message.as_deref())
+        });
+        restored.and(ended)?;
+        Ok(total)
+    }
+}
