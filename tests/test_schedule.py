@@ -20,7 +20,7 @@ NIGHTLY = "SELECT count(*) FROM _archive_run WHERE operation = 'nightly'"
 # Runs each line of its input as SQL, and prints what it returns.
 CHILD = """
 import sqlite3, sys
-path, library = sys.argv[1:]
+path, library = sys.argv[1:3]
 connection = sqlite3.connect(path, isolation_level=None)
 connection.enable_load_extension(True)
 connection.load_extension(library)
@@ -333,7 +333,10 @@ def test_a_slot_that_passed_in_a_sleep_is_run_late(path, monkeypatch):
         ("02:30", "2026-03-29T01:00:00Z", "2026-03-30T02:30:00+02:00"),
         ("02:30", "2026-10-24T12:00:00Z", "2026-10-25T02:30:00+02:00"),
         ("02:30", "2026-10-25T00:30:00Z", "2026-10-26T02:30:00+01:00"),
+        ("02:30", "2026-10-25T00:29:59Z", "2026-10-25T02:30:00+02:00"),
+        ("30 * * * *", "2026-10-24T23:30:00Z", "2026-10-25T02:30:00+02:00"),
         ("30 * * * *", "2026-10-25T00:30:00Z", "2026-10-25T02:30:00+01:00"),
+        ("30 * * * *", "2026-10-25T01:30:00Z", "2026-10-25T03:30:00+01:00"),
         ("*/20 2 * * *", "2026-03-28T12:00:00Z", "2026-03-30T02:00:00+02:00"),
     ],
 )

@@ -2,12 +2,15 @@
 //!
 //! Times are those of the machine's local time. Where the clock goes forward, a time of day that does
 //! not exist comes as soon as the gap is over; where it goes back, a time of day that comes twice is a
-//! slot only the first time. Cron expressions with `*` or steps in their time of day follow the clock
-//! on the wall instead: they skip the gap, and come again in the hour that is repeated.
+//! slot only the first time. A cron expression with more than one time of day follows the clock on the
+//! wall instead: it skips the gap, and comes again in the hour that is repeated.
+
+use std::cmp::Ordering;
 
 use chrono::{DateTime, Local, SubsecRound, Utc};
-use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
+use croner::{CivilDateTime, Cron, CronDateTime, Resolution, Weekday};
 
 use crate::error::{Error, Result};
 
@@ -68,30 +71,64 @@ impl Times {
 
     /// The first slot after `time`.
     pub fn next(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let time = local(time);
-        let next = |cron: &Cron| cron.find_next_occurrence(&time, false).ok();
-        self.patterns
-            .iter()
-            .filter_map(next)
-            .min()
-            .map(|t| t.to_utc())
+        let time = Moment::of(time);
+        let next = |cron: &Cron| Some(cron.find_next_occurrence(&time, false).ok()?.0.to_utc());
+        self.patterns.iter().filter_map(next).min()
     }
 
     /// The last slot that was not after `time`.
     pub fn last(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let time = local(time);
-        let last = |cron: &Cron| cron.find_previous_occurrence(&time, true).ok();
-        self.patterns
-            .iter()
-            .filter_map(last)
-            .max()
-            .map(|t| t.to_utc())
+        let time = Moment::of(time);
+        let last = |cron: &Cron| Some(cron.find_previous_occurrence(&time, true).ok()?.0.to_utc());
+        self.patterns.iter().filter_map(last).max()
     }
 }
 
-/// A slot is at the beginning of a second.
-fn local(time: DateTime<Utc>) -> DateTime<Local> {
-    time.with_timezone(&Local).trunc_subsecs(0)
+/// A local time, to the second.
+#[derive(Clone)]
+struct Moment(DateTime<Local>);
+
+impl Moment {
+    fn of(time: DateTime<Utc>) -> Self {
+        Self(time.with_timezone(&Local).trunc_subsecs(0))
+    }
+}
+
+/// As chrono does it, but for which moments have a time of day: at the edges of a change chrono names
+/// some that have another one, and of two it may name the later one first, so that slots are lost.
+impl CronDateTime for Moment {
+    fn to_civil(&self) -> CivilDateTime {
+        self.0.to_civil()
+    }
+
+    fn civil_weekday(&self) -> Weekday {
+        self.0.civil_weekday()
+    }
+
+    fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {
+        let (one, other) = match self.0.resolve_civil(civil)? {
+            Resolution::Single(one) => (Some(one), None),
+            Resolution::Ambiguous(one, other) => (Some(one.min(other)), Some(one.max(other))),
+            Resolution::Gap => (None, None),
+        };
+        let checked = |time: Option<DateTime<Local>>| {
+            let moment = Self::of(time?.to_utc());
+            (moment.to_civil() == civil).then_some(moment)
+        };
+        Ok(match (checked(one), checked(other)) {
+            (Some(earlier), Some(later)) => Resolution::Ambiguous(earlier, later),
+            (Some(one), None) | (None, Some(one)) => Resolution::Single(one),
+            (None, None) => Resolution::Gap,
+        })
+    }
+
+    fn checked_add_seconds(&self, seconds: i64) -> Option<Self> {
+        self.0.checked_add_seconds(seconds).map(Self)
+    }
+
+    fn cmp_instant(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
 }
 
 /// A time of day, `HH:MM`, as a cron expression.
