@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
 use crate::nightly::backup::archive_backup;
 use crate::nightly::run::archive_run;
+use crate::nightly::schedule::{self, archive_schedule};
 use crate::policy::{archive_policy, archive_policy_drop};
 use crate::rename::{archive_adopt, archive_rename};
 use crate::restore::run::archive_restore;
@@ -24,8 +25,14 @@ use crate::sqlite::vtab::{self, Kind};
 use crate::value::Value;
 use crate::verify::archive_verify;
 
-/// Adds everything to a connection, and attaches the tables that were archived before.
+/// What loading the library into a connection does.
 pub fn load(connection: &Connection) -> Result<()> {
+    add(connection)?;
+    schedule::start_by_environment(connection)
+}
+
+/// Adds everything to a connection, and attaches the tables that were archived before.
+pub fn add(connection: &Connection) -> Result<()> {
     register(connection, "archive_table", 2..=3, archive_table)?;
     register(connection, "archive_attach", 0..=0, archive_attach)?;
     register(connection, "archive_policy", 2..=3, archive_policy)?;
@@ -43,6 +50,7 @@ pub fn load(connection: &Connection) -> Result<()> {
     register(connection, "archive_gc", 0..=1, archive_gc)?;
     register(connection, "archive_backup", 0..=1, archive_backup)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
+    register(connection, "archive_schedule", 0..=1, archive_schedule)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
     let scans = ScanLog::default();
     vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared, scans.clone())?;

@@ -1,8 +1,18 @@
 //! What `archive_run` does in a night: backup, every policy, VACUUM, history, notification.
+//!
+//! - [`run`](mod@run): all of it, in order
+//! - [`schedule`]: the thread that does it inside the application's process
+//! - [`times`]: when that is
+//! - [`slot`]: once among several processes
+//! - [`notify`]: telling a web address
 
 pub mod backup;
 pub mod copy;
+pub mod notify;
 pub mod run;
+pub mod schedule;
+pub mod slot;
+pub mod times;
 pub mod vacuum;
 
 use std::path::{Path, PathBuf};
