@@ -5,7 +5,7 @@ use std::time::Instant;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
-use super::{backup, vacuum};
+use super::{backup, notify, vacuum};
 use crate::archive::run::archive;
 use crate::attach::archive_attach;
 use crate::catalog::policies::{self, PolicyRecord};
@@ -91,7 +91,20 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     }
     let mut summary = night.end()?;
     summary["elapsed_ms"] = json!(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+    summary["notification"] = notification(connection, &summary);
     Ok(summary)
+}
+
+/// Sends the summary where the environment says. That it cannot be sent is no failure of the run.
+fn notification(connection: &Connection, summary: &Json) -> Json {
+    let url = Config::read(connection).and_then(|config| settings::NOTIFY_URL.text(&config));
+    match url {
+        Ok(url) if url.is_empty() => Json::Null,
+        url => match url.and_then(|url| notify::send(&url, summary)) {
+            Ok(()) => json!("sent"),
+            Err(error) => json!({"error": error.to_string()}),
+        },
+    }
 }
 
 /// A run that has its place in the history.
