@@ -125,7 +125,13 @@ def test_empty_partition_folders_go(db, path):
     note.write_text("a note")
     call(db, "archive_gc()")
     left = {entry.relative_to(root).as_posix() for entry in root.rglob("*") if entry.is_dir()}
-    assert left == {"t", "mine", "t/year=2020", "t/year=2020/month=02", "t/year=2020/month=02/day=03"}
+    assert left == {
+        "t",
+        "mine",
+        "t/year=2020",
+        "t/year=2020/month=02",
+        "t/year=2020/month=02/day=03",
+    }
     note.unlink()
     call(db, "archive_gc()")
     assert {entry.name for entry in root.iterdir() if entry.is_dir()} == {"t", "mine"}
