@@ -287,6 +287,7 @@ def test_a_backup_is_one_state(path):
             other.execute("UPDATE t SET v = 'changed' WHERE id = 1 + abs(random()) % 30000")
             other.execute("UPDATE pair SET n = n + 1 WHERE id = 2")
             other.execute("COMMIT")
+            time.sleep(0.001)
         other.close()
 
     thread = threading.Thread(target=change)
@@ -361,17 +362,14 @@ def test_an_archive_run_is_not_copied_half_way(path):
     db = connect(path)
     fill(db)
     archive(db, "t", None, {"before": "2020-01-05"})
-    archiver = """
-import sys; sys.path.insert(0, sys.argv[2])
-from conftest import FAULTS_LIBRARY, archive, connect
-archive(connect(sys.argv[1], FAULTS_LIBRARY), "t", 7)
-"""
-    with process(archiver, path, os.path.dirname(__file__), fault="run.begin:1:sleep") as child:
+    archiver = CHILD.replace("archive_backup()", "archive_table('t', 7)")
+    library = FAULTS_LIBRARY.with_suffix("")
+    with process(archiver, path, library, fault="run.begin:1:sleep") as child:
         running = "SELECT count(*) FROM _archive_run WHERE status = 'running'"
         while db.execute(running).fetchone() == (0,):
             assert child.poll() is None, child.stderr.read()
         assert "another archive run" in fails(db)
-        child.wait()
+        assert child.wait() == 0
     assert backup(db)["kept"] == 1
     db.close()
 
