@@ -66,7 +66,7 @@ def files(path):
 
 @pytest.mark.parametrize("partition, dropped", [("day", 40), ("month", 1), ("year", 0)])
 def test_old_rows_are_dropped(db, path, partition, dropped):
-    """Whole files leave the catalog, of others only the old rows go; the newer ones and hot ones stay."""
+    """Whole files leave the catalog, of others only the old rows go; newer and hot ones stay."""
     options = {"partition": partition, "batch_size": 100}
     assert archive(db, "t", 7, options)["expired_rows"] == 0
     on_disk = files(path)
@@ -150,7 +150,7 @@ def test_inside_a_transaction(db, end, left, partition):
 @pytest.mark.parametrize("partition, nth", [("day", 1), ("year", 1), ("year", 5)])
 @pytest.mark.parametrize("action", ["kill", "error"])
 def test_cut_off(path, db, partition, nth, action):
-    """A run that dies or fails while it drops rows has dropped only old ones; the next one goes on."""
+    """A run that dies or fails while it drops rows has dropped old ones only; the next goes on."""
     archive(db, "t", 7, {"partition": partition})
     options = json.dumps({"partition": partition, "expire_days": 20, "batch_size": 50})
     arguments = (path, FAULTS_LIBRARY.with_suffix(""), options, "", "")

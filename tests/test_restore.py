@@ -1,5 +1,5 @@
-"""The flow back: archive_restore moves cold rows into their table exactly as they were, each row is on
-exactly one side at every moment, and a call that is cut off loses nothing."""
+"""The flow back: archive_restore moves cold rows into their table exactly as they were, each row is
+on exactly one side at every moment, and a call that is cut off loses nothing."""
 
 import contextlib
 import json
@@ -19,8 +19,9 @@ WITH RECURSIVE series (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM series WHERE 
 INSERT INTO t ({columns}) SELECT {values} FROM series;
 """
 DAYS = "datetime(1700000000 + i * 1000, 'unixepoch')"
-MIXED = """CASE i % 8 WHEN 0 THEN i WHEN 1 THEN i / 7.0 WHEN 2 THEN x'00ff' || i WHEN 3 THEN 'text' || i
-WHEN 4 THEN CAST(x'41ff42' AS TEXT) WHEN 5 THEN 'a' || char(0) || i WHEN 6 THEN CAST(i AS BLOB) END"""
+MIXED = """CASE i % 8 WHEN 0 THEN i WHEN 1 THEN i / 7.0 WHEN 2 THEN x'00ff' || i
+WHEN 3 THEN 'text' || i WHEN 4 THEN CAST(x'41ff42' AS TEXT) WHEN 5 THEN 'a' || char(0) || i
+WHEN 6 THEN CAST(i AS BLOB) END"""
 
 # For each kind of table: its statement, columns and values of its rows, and statements after them.
 TABLES = {
@@ -90,7 +91,8 @@ TABLES = {
     "huge values": (
         "CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT, v)",
         "id, created_at, v",
-        f"i, {DAYS}, CASE i % 100 WHEN 0 THEN randomblob(9000000) WHEN 1 THEN hex(zeroblob(5000000)) END",
+        f"i, {DAYS}, CASE i % 100 WHEN 0 THEN randomblob(9000000)"
+        " WHEN 1 THEN hex(zeroblob(5000000)) END",
         "",
     ),
 }
@@ -102,7 +104,8 @@ INSERT INTO t (created_at, v) VALUES
 ('2023-11-15 01:00', CAST(x'ff' AS TEXT)), ('2023-11-15 02:00', CAST(x'00d84100' AS TEXT)),
 ('2023-11-15 03:00', CAST(x'd8000041' AS TEXT)), ('2023-11-15 04:00', char(0xfeff) || 'bom'),
 ('2023-11-15 05:00', char(0xfffe)), ('2023-11-15 06:00', 'a' || char(0) || 'b'),
-('2023-11-15 07:00', CAST(x'fffe4100' AS TEXT)), ('2023-11-15 08:00', ''), ('2023-11-15 09:00', x''),
+('2023-11-15 07:00', CAST(x'fffe4100' AS TEXT)), ('2023-11-15 08:00', ''),
+('2023-11-15 09:00', x''),
 ('2023-11-15 10:00', -0.0), ('2023-11-15 11:00', 9e999), ('2023-11-15 12:00', -9223372036854775808);
 """
 
@@ -161,7 +164,7 @@ def count(connection, table):
 
 @pytest.fixture
 def archived(path):
-    """A database whose table has been archived all but one row: its connection, and its rows before."""
+    """A database whose table is archived all but one row: its connection, and its rows before."""
     fill(path)
     with closing(connect(path)) as connection:
         before = exactly(connection)
@@ -226,7 +229,7 @@ def test_renamed_and_dropped_columns(archived):
 
 
 def test_one_day(archived):
-    """from is included, to is not; other days stay cold, and a file without rows leaves the catalog."""
+    """from is included, to is not; other days stay cold, and an empty file leaves the catalog."""
     db, before = archived
     inside = "created_at >= '2023-11-16' AND created_at < '2023-11-17 12:00'"
     (expected,) = db.execute(f"SELECT count(*) FROM cold_t WHERE {inside}").fetchone()
@@ -316,6 +319,20 @@ def test_ignore_leaves_both(archived):
     assert exactly(db) == before
 
 
+def test_conflict_clauses_of_the_table_do_not_count(path):
+    """A constraint that says ON CONFLICT REPLACE, or IGNORE, neither replaces a hot row nor drops a
+    cold one."""
+    with closing(connect(path)) as db:
+        db.execute("""CREATE TABLE t (id INTEGER PRIMARY KEY ON CONFLICT REPLACE,
+                      u UNIQUE ON CONFLICT IGNORE, created_at TEXT)""")
+        db.execute("INSERT INTO t VALUES (1, 1, '2023-01-01'), (2, 2, '2023-01-01'), (3, 3, NULL)")
+        archive(db, "t", 0)
+        db.execute("INSERT INTO t VALUES (1, 9, 'hot'), (8, 2, 'hot')")
+        result = restore(db, "t", {"on_conflict": "ignore"})
+        assert (result["rows"], result["conflicts"], result["cold_rows"]) == (0, 2, 2)
+        assert db.execute("SELECT id, u FROM t ORDER BY id").fetchall() == [(1, 9), (3, 3), (8, 2)]
+
+
 def test_replace_takes_the_place(archived):
     """The cold row takes the hot row's place."""
     db, before = archived
@@ -328,8 +345,8 @@ def test_replace_takes_the_place(archived):
 
 @pytest.mark.parametrize("own", [True, False])
 def test_conflict_that_nobody_could_foresee(path, own):
-    """A partial unique index stops the call with the key and the constraint; what was committed before
-    stays restored, inside the caller's transaction nothing does."""
+    """A partial unique index stops the call with the key and the constraint; what was committed
+    before stays restored, inside the caller's transaction nothing does."""
     with closing(connect(path)) as db:
         db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT, v)")
         db.executescript(ROWS.format(columns="id, created_at, v", values=f"i, {DAYS}, i"))
@@ -369,8 +386,8 @@ def test_check_constraints_hold(path, on_conflict):
 
 
 def test_rowids_that_nobody_chose(path):
-    """In a table without an INTEGER PRIMARY KEY, SQLite may have given a row's rowid to another row:
-    then it gets a new one, and no row is lost whatever on_conflict says."""
+    """In a table without an INTEGER PRIMARY KEY, SQLite may have given a row's rowid to another
+    row: then it gets a new one, and no row is lost whatever on_conflict says."""
     for on_conflict in ("abort", "ignore", "replace"):
         path.unlink(missing_ok=True)
         with closing(connect(path)) as db:
@@ -430,7 +447,9 @@ def test_files_stay_for_backups(archived, path):
         db.backup(copy)
     db.execute("UPDATE _archive_run SET status = 'running'")
     files = len(list(path.parent.rglob("*.parquet")))
+    db.execute("BEGIN")
     restore(db, "t")
+    db.execute("COMMIT")
     archive(db, "t", None, {"before": "2000-01-01"})
     assert in_catalog(db) == (0, 0)
     assert len(list(path.parent.rglob("*.parquet"))) == files
