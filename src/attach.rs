@@ -6,10 +6,12 @@
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::{Value as Json, json};
 
-use crate::catalog::{self, tables};
-use crate::cold::table::visible_columns;
+use crate::catalog;
+use crate::catalog::identity::{self, Location};
+use crate::catalog::tables::{self, ArchivedTable};
+use crate::cold::table::{Mode, hot_table, visible_columns};
 use crate::error::{Error, Result};
-use crate::sql::{literal, quote};
+use crate::sql::quote;
 use crate::table::{Column, Table, columns_to_json};
 use crate::value::Value;
 
@@ -19,8 +21,11 @@ pub fn archive_attach(connection: &Connection, _arguments: &[Value<'_>]) -> Resu
     let mut problems = Vec::new();
     if catalog::exists(connection)? {
         for table in tables::all(connection)? {
-            match attach_table(connection, &table.name) {
-                Ok(()) => attached.push(table.name),
+            match attach_table(connection, &table) {
+                Ok(name) => {
+                    attached.push(name);
+                    problems.extend(problem(connection, &table)?);
+                }
                 Err(error) => problems.push(format!("{}: {error}", table.name)),
             }
         }
@@ -28,66 +33,137 @@ pub fn archive_attach(connection: &Connection, _arguments: &[Value<'_>]) -> Resu
     Ok(json!({"tables": attached, "problems": problems}))
 }
 
-/// Makes `cold_t` and `all_t` for one archived table.
-pub fn attach_table(connection: &Connection, name: &str) -> Result<()> {
-    let columns = visible_columns(connection, name)?
-        .ok_or_else(|| Error::refused(format!("{name} has never been archived")))?;
-    let hot = Table::find(connection, name)?;
-    let (cold, all) = (format!("cold_{name}"), format!("all_{name}"));
+/// What keeps an archived table from being shown with hot rows beside it.
+fn problem(connection: &Connection, table: &ArchivedTable) -> Result<Option<String>> {
+    Ok(match identity::locate(connection, table)? {
+        Location::Here(_) => None,
+        Location::Recreated => Some(identity::recreated(&table.name).to_string()),
+        Location::Missing => Some(identity::missing(&table.name).to_string()),
+    })
+}
+
+/// Makes `cold_t` and `all_t` for one archived table; returns its present name.
+pub fn attach_table(connection: &Connection, table: &ArchivedTable) -> Result<String> {
+    let hot = hot_table(connection, table)?;
+    let columns = visible_columns(table, hot.as_ref());
+    let name = hot.as_ref().map_or(&table.name, |hot| &hot.name);
     // The columns are a part of the statement so that it differs when they do.
     let signature = columns_to_json(&columns) + &format!("{:?}", hot.as_ref().map(|hot| &hot.key));
     let signature = xxhash_rust::xxh3::xxh3_64(signature.as_bytes());
-    let using = format!("USING archive_cold({}, '{signature:016x}')", literal(name));
-    let list: Vec<String> = columns
-        .iter()
-        .map(|column: &Column| quote(&column.name))
-        .collect();
-    let list = list.join(", ");
-    // The cold arm comes first: only then does SQLite offer it the ORDER BY of a query.
-    let mut query = format!("AS SELECT {list} FROM temp.{}", quote(&cold));
-    if let Some(hot) = &hot {
-        query += &format!(" UNION ALL SELECT {list} FROM {}", hot.qualified());
-    }
+    let using = |mode: Mode| {
+        let (id, mode) = (table.id, mode.name());
+        format!("USING archive_cold({id}, {mode}, '{signature:016x}')")
+    };
+    let (cold, all) = (format!("cold_{name}"), format!("all_{name}"));
     check_names(connection, name)?;
-    if is_current(connection, &cold, &using)? && is_current(connection, &all, &query)? {
-        return Ok(());
+    let objects = match &hot {
+        Some(hot) => [
+            Object::virtual_table(&cold, using(Mode::Joined)),
+            Object::view(&all, union(&cold, hot, &columns)),
+        ],
+        None => [
+            Object::virtual_table(&cold, using(Mode::Alone)),
+            Object::virtual_table(&all, using(Mode::Detached)),
+        ],
+    };
+    for object in &objects {
+        object.make(connection)?;
     }
-    connection
-        .execute_batch(&format!(
-            "SAVEPOINT archive_attach;
-         DROP VIEW IF EXISTS temp.{all};
-         DROP TABLE IF EXISTS temp.{cold};
-         CREATE VIRTUAL TABLE temp.{cold} {using};
-         CREATE TEMP VIEW {all} {query};
-         RELEASE archive_attach;",
-            all = quote(&all),
-            cold = quote(&cold),
-        ))
-        .inspect_err(|_| {
-            // The error to report is the first one.
-            let _ = connection.execute_batch("ROLLBACK TO archive_attach; RELEASE archive_attach");
-        })?;
-    Ok(())
+    Ok(name.clone())
+}
+
+/// The query of `all_t`. The cold arm comes first: only then does SQLite offer it the ORDER BY of a
+/// query. A column of the hot arm is qualified: SQLite takes a name in double quotes that is not a
+/// column any more for text.
+fn union(cold: &str, hot: &Table, columns: &[Column]) -> String {
+    let list = |prefix: &str| {
+        let names = columns
+            .iter()
+            .map(|column| format!("{prefix}{}", quote(&column.name)));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "AS SELECT {} FROM temp.{} UNION ALL SELECT {} FROM {} AS hot",
+        list(""),
+        quote(cold),
+        list("hot."),
+        hot.qualified()
+    )
+}
+
+/// A TEMP object of ours.
+struct Object<'a> {
+    name: &'a str,
+    kind: &'static str,
+    /// What follows the name in the statement that makes it.
+    definition: String,
+}
+
+impl<'a> Object<'a> {
+    fn virtual_table(name: &'a str, definition: String) -> Self {
+        Self {
+            name,
+            kind: "VIRTUAL TABLE",
+            definition,
+        }
+    }
+
+    fn view(name: &'a str, definition: String) -> Self {
+        Self {
+            name,
+            kind: "VIEW",
+            definition,
+        }
+    }
+
+    /// Makes it, unless there is one that is the same.
+    fn make(&self, connection: &Connection) -> Result<()> {
+        let sql = "SELECT type, sql FROM temp.sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+        let present: Option<(String, String)> = connection
+            .query_row(sql, [self.name], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let drop = match &present {
+            Some((_, sql)) if sql.ends_with(&self.definition) => return Ok(()),
+            Some((kind, _)) => format!("DROP {kind} temp.{};", quote(self.name)),
+            None => String::new(),
+        };
+        let create = match self.kind {
+            "VIEW" => format!("CREATE TEMP VIEW {} {}", quote(self.name), self.definition),
+            kind => format!(
+                "CREATE {kind} temp.{} {}",
+                quote(self.name),
+                self.definition
+            ),
+        };
+        connection
+            .execute_batch(&format!(
+                "SAVEPOINT archive_attach; {drop} {create}; RELEASE archive_attach;"
+            ))
+            .inspect_err(|_| {
+                // The error to report is the first one.
+                let _ =
+                    connection.execute_batch("ROLLBACK TO archive_attach; RELEASE archive_attach");
+            })?;
+        Ok(())
+    }
 }
 
 /// Refuses a table whose `cold_t` or `all_t` would hide, or take the place of, a table or view of
 /// the user's.
 pub fn check_names(connection: &Connection, table: &str) -> Result<()> {
-    let cold = format!("cold_{table}");
-    let ours = [
-        (&cold, "USING archive_cold(".to_owned()),
-        (
-            &format!("all_{table}"),
-            format!("FROM temp.{}", quote(&cold)),
-        ),
-    ];
-    for (name, mark) in ours {
+    let marks = (
+        "USING archive_cold(",
+        format!("FROM temp.{} UNION ALL", quote(&format!("cold_{table}"))),
+    );
+    for name in [format!("cold_{table}"), format!("all_{table}")] {
         let sql = "SELECT EXISTS (
                        SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE
                        UNION ALL
                        SELECT 1 FROM temp.sqlite_schema
-                       WHERE name = ?1 COLLATE NOCASE AND instr(coalesce(sql, ''), ?2) = 0)";
-        if connection.query_row(sql, (name, mark), |row| row.get(0))? {
+                       WHERE name = ?1 COLLATE NOCASE
+                         AND instr(coalesce(sql, ''), ?2) = 0 AND instr(coalesce(sql, ''), ?3) = 0)";
+        let parameters = (&name, marks.0, &marks.1);
+        if connection.query_row(sql, parameters, |row| row.get(0))? {
             return Err(Error::refused(format!(
                 "there is a {name} of your own, which is a name that {table} needs for its cold \
                  rows; rename it"
@@ -95,13 +171,4 @@ pub fn check_names(connection: &Connection, table: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether the TEMP object `name` was made by a statement that ends with `definition`.
-fn is_current(connection: &Connection, name: &str, definition: &str) -> Result<bool> {
-    let sql = "SELECT sql FROM temp.sqlite_schema WHERE name = ?1 COLLATE NOCASE";
-    let present: Option<String> = connection
-        .query_row(sql, [name], |row| row.get(0))
-        .optional()?;
-    Ok(present.is_some_and(|sql| sql.ends_with(definition)))
 }

@@ -1,18 +1,27 @@
-//! Leftovers: cold files that no catalog row names, because the process died, or the caller rolled
-//! back, between writing a file and publishing it. They are invisible and only cost space.
+//! Leftovers: files that no catalog row names. They are invisible and only cost space.
+//!
+//! - Those of a run that died, or was rolled back, between writing a file and publishing it go with
+//!   the next run.
+//! - Those that were taken out of the catalog stay for the retention period from then on, however old
+//!   they are: a backup from before may still need them.
+//! - Any other (the caller rolled back, or a backup was restored) stays until it is that old itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::catalog;
+use crate::catalog::files;
 use crate::catalog::runs::{self, Run};
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings;
 use crate::sql::write_transaction;
-use crate::storage::Archive;
+use crate::storage::{Archive, OwnFile};
+use crate::time::{clock, parse_iso8601};
 use crate::value::Value;
 
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -23,14 +32,12 @@ pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[Ru
     if runs.is_empty() {
         return Ok(());
     }
-    let mut published = published(connection)?;
-    // A run that died may have published files that were restored or expired since: a backup may
-    // still refer to them.
-    published.extend(removed(connection)?);
-    for (path, _) in archive.own_files()? {
-        let of_run = |run: &Run| path.contains(&format!("-{}-", run.token));
-        if !published.contains(&path) && runs.iter().any(of_run) {
-            archive.folder.remove(&path)?;
+    let known = Known::read(connection)?;
+    for file in archive.own_files()? {
+        let of_run = |run: &Run| file.path.contains(&format!("-{}-", run.token));
+        // A run may have published a file that has since been taken out of the catalog.
+        if known.is_leftover(&file) && runs.iter().any(of_run) {
+            archive.folder.remove(&file.path)?;
         }
     }
     Ok(())
@@ -48,30 +55,106 @@ pub fn bury_dead_runs(connection: &Connection, archive: &Archive) -> Result<()> 
     remove_unpublished(connection, archive, &dead)
 }
 
-/// The files that the catalog names.
-///
-/// A read could be of an old snapshot, if a statement of this connection has been running since
-/// before another process published files, and those would be taken for leftovers. A write
-/// transaction only starts on the newest state.
-fn published(connection: &Connection) -> Result<HashSet<String>> {
-    write_transaction(connection, || {
-        if !catalog::exists(connection)? {
-            return Ok(HashSet::new());
-        }
-        let mut statement = connection.prepare("SELECT path FROM main._archive_file")?;
-        let paths = statement.query_map([], |row| row.get(0))?;
-        Ok(paths.collect::<Result<_, _>>()?)
-    })
+/// What the catalog knows of files.
+struct Known {
+    /// Those that it names.
+    published: HashSet<String>,
+    /// Those that it named once, and how long ago that ended.
+    removed: HashMap<String, Duration>,
 }
 
-/// The files that were in the catalog and are no more.
-fn removed(connection: &Connection) -> Result<Vec<String>> {
-    if !catalog::exists(connection)? {
-        return Ok(Vec::new());
+impl Known {
+    /// A read could be of an old snapshot, if a statement of this connection has been running since
+    /// before another process published files, and those would be taken for leftovers. A write
+    /// transaction only starts on the newest state.
+    fn read(connection: &Connection) -> Result<Self> {
+        let now = clock::now_micros();
+        // A time that cannot be read, or is yet to come, is no reason to remove anything.
+        let age = |removed_at: &str| {
+            let micros = now.saturating_sub(parse_iso8601(removed_at).unwrap_or(now));
+            Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        };
+        write_transaction(connection, || {
+            if !catalog::exists(connection)? {
+                return Ok(Self {
+                    published: HashSet::new(),
+                    removed: HashMap::new(),
+                });
+            }
+            let removed = files::removed(connection)?.into_iter();
+            Ok(Self {
+                published: files::paths(connection)?,
+                removed: removed.map(|(path, at)| (path, age(&at))).collect(),
+            })
+        })
     }
-    let mut statement = connection.prepare("SELECT path FROM main._archive_removed")?;
-    let paths = statement.query_map([], |row| row.get(0))?;
-    Ok(paths.collect::<Result<_, _>>()?)
+
+    /// Whether the catalog does not name a file and never did.
+    fn is_leftover(&self, file: &OwnFile) -> bool {
+        !self.published.contains(&file.path) && !self.removed.contains_key(&file.path)
+    }
+
+    /// For how long nothing has referred to a file; `None` if something does.
+    fn unused_for(&self, file: &OwnFile) -> Option<Duration> {
+        match self.published.contains(&file.path) {
+            true => None,
+            false => Some(*self.removed.get(&file.path).unwrap_or(&file.age)),
+        }
+    }
+}
+
+/// What a collection came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Collected {
+    /// Files removed, or that would be, and what they take.
+    pub files: u64,
+    pub bytes: u64,
+    /// Files that nothing refers to any more, but not for long enough.
+    pub kept: u64,
+}
+
+/// Removes files that nothing has referred to for `days`. The archive's lock must be held.
+pub fn collect(
+    connection: &Connection,
+    archive: &Archive,
+    days: i64,
+    dry_run: bool,
+) -> Result<Collected> {
+    let days = u64::try_from(days).unwrap_or(0);
+    let retention = Duration::from_secs(days.saturating_mul(SECONDS_PER_DAY));
+    let known = Known::read(connection)?;
+    let mut collected = Collected::default();
+    for file in archive.own_files()? {
+        match known.unused_for(&file) {
+            None => {}
+            Some(time) if time < retention => collected.kept += 1,
+            Some(_) => {
+                collected.files += 1;
+                collected.bytes += file.bytes;
+                if !dry_run {
+                    archive.folder.remove(&file.path)?;
+                }
+            }
+        }
+    }
+    if !dry_run {
+        forget(connection, archive.folder.root(), &known, retention)?;
+        archive.remove_empty_folders()?;
+    }
+    Ok(collected)
+}
+
+/// Takes files that are gone out of the list of removed ones: after the files themselves, so that no
+/// crash leaves a file whose time is forgotten. The time must be over for those, too, that are not
+/// there without our doing: their disk may only be absent.
+fn forget(connection: &Connection, root: &Path, known: &Known, retention: Duration) -> Result<()> {
+    let gone = |path: &&String| std::fs::symlink_metadata(root.join(path.as_str())).is_err();
+    let over = known.removed.iter().filter(|(_, time)| **time >= retention);
+    let gone: Vec<&String> = over.map(|(path, _)| path).filter(gone).collect();
+    match gone.is_empty() {
+        true => Ok(()),
+        false => write_transaction(connection, || files::forget_removed(connection, &gone)),
+    }
 }
 
 /// `archive_gc([options])`: removes files that nothing refers to and that are older than the
@@ -81,7 +164,7 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
     let options = Object::parse(options, &["retention_days", "dry_run"])?;
     let days = settings::RETENTION_DAYS.number(connection, options.get("retention_days"))?;
     let dry_run = options.flag("dry_run")?;
-    let (mut files, mut kept) = (0, 0);
+    let mut collected = Collected::default();
     if catalog::exists(connection)? {
         settings::check_writable(connection)?;
         if !connection.is_autocommit() {
@@ -94,28 +177,13 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
             if !dry_run {
                 bury_dead_runs(connection, &archive)?;
             }
-            let published = published(connection)?;
-            let retention = u64::try_from(days)
-                .unwrap_or(0)
-                .saturating_mul(SECONDS_PER_DAY);
-            for (path, age) in archive.own_files()? {
-                if published.contains(&path) {
-                    continue;
-                }
-                if age < retention {
-                    kept += 1;
-                    continue;
-                }
-                files += 1;
-                if !dry_run {
-                    archive.folder.remove(&path)?;
-                }
-            }
+            collected = collect(connection, &archive, days, dry_run)?;
         }
     }
     Ok(json!({
-        "files": files,
-        "kept_files": kept,
+        "files": collected.files,
+        "bytes": collected.bytes,
+        "kept_files": collected.kept,
         "retention_days": days,
         "dry_run": dry_run,
     }))

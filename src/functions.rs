@@ -7,11 +7,17 @@ use serde_json::{Value as Json, json};
 
 use crate::archive;
 use crate::attach::{archive_attach, attach_table};
+use crate::catalog::identity;
 use crate::cleanup::archive_gc;
 use crate::cold::stats::ScanLog;
 use crate::cold::table::ColdTable;
 use crate::error::{Error, Result};
 use crate::listing::{Definition, Files, History, Listing, ScanStats, Status};
+use crate::nightly::backup::archive_backup;
+use crate::nightly::run::archive_run;
+use crate::nightly::schedule::{self, archive_schedule};
+use crate::policy::{archive_policy, archive_policy_drop};
+use crate::rename::{archive_adopt, archive_rename};
 use crate::restore::run::archive_restore;
 use crate::settings;
 use crate::sqlite::function::register;
@@ -19,14 +25,32 @@ use crate::sqlite::vtab::{self, Kind};
 use crate::value::Value;
 use crate::verify::archive_verify;
 
-/// Adds everything to a connection, and attaches the tables that were archived before.
+/// What loading the library into a connection does.
 pub fn load(connection: &Connection) -> Result<()> {
+    add(connection)?;
+    schedule::start_by_environment(connection)
+}
+
+/// Adds everything to a connection, and attaches the tables that were archived before.
+pub fn add(connection: &Connection) -> Result<()> {
     register(connection, "archive_table", 2..=3, archive_table)?;
     register(connection, "archive_attach", 0..=0, archive_attach)?;
+    register(connection, "archive_policy", 2..=3, archive_policy)?;
+    register(
+        connection,
+        "archive_policy_drop",
+        1..=1,
+        archive_policy_drop,
+    )?;
+    register(connection, "archive_run", 0..=1, archive_run)?;
+    register(connection, "archive_rename", 2..=2, archive_rename)?;
+    register(connection, "archive_adopt", 1..=2, archive_adopt)?;
     register(connection, "archive_restore", 1..=2, archive_restore)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
+    register(connection, "archive_backup", 0..=1, archive_backup)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
+    register(connection, "archive_schedule", 0..=1, archive_schedule)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
     let scans = ScanLog::default();
     vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared, scans.clone())?;
@@ -40,6 +64,14 @@ pub fn load(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Makes `cold_t` and `all_t` of the table that has just been archived.
+fn attach(connection: &Connection, name: &str) -> Result<()> {
+    if let Some(table) = identity::of_table(connection, name)? {
+        attach_table(connection, &table)?;
+    }
+    Ok(())
+}
+
 fn listing<D: Definition>(connection: &Connection, name: &CStr, shared: D::Shared) -> Result<()> {
     vtab::register::<Listing<D>>(connection, name, Kind::TableValued, shared)
 }
@@ -48,7 +80,7 @@ fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Jso
     match archive::run::archive_table(connection, arguments) {
         Ok(result) => {
             if result["dry_run"] == json!(false) {
-                attach_table(connection, result["table"].as_str().unwrap_or_default())?;
+                attach(connection, result["table"].as_str().unwrap_or_default())?;
             }
             Ok(result)
         }

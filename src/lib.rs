@@ -23,6 +23,8 @@ pub mod listing;
 pub mod nightly;
 pub mod options;
 pub mod pace;
+pub mod policy;
+pub mod rename;
 pub mod restore;
 pub mod rows;
 pub mod settings;

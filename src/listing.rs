@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, Params};
 
-use crate::catalog::{self, tables};
+use crate::catalog::{self, identity, tables};
 use crate::cold::stats::{self, ScanLog};
+use crate::cold::table::hot_table;
 use crate::error::{Error, Result};
 use crate::sql::unquote;
 use crate::sqlite::query::{Comparison, Query};
@@ -34,7 +35,7 @@ pub trait Definition {
     ) -> Result<Vec<Vec<Owned>>>;
 }
 
-/// `archive_status`: a row for each archived table.
+/// `archive_status`: a row for each archived table, and for each that has a policy.
 pub struct Status;
 
 impl Definition for Status {
@@ -43,10 +44,13 @@ impl Definition for Status {
         "table",
         "hot_rows",
         "cold_rows",
+        "staged_rows",
         "files",
         "cold_bytes",
+        "compression_ratio",
         "oldest",
         "newest",
+        "policy",
         "last_run",
     ];
     const ARGUMENT: Option<&'static str> = None;
@@ -59,9 +63,15 @@ impl Definition for Status {
     ) -> Result<Vec<Vec<Owned>>> {
         let mut rows = query(connection, include_str!("../sql/status.sql"), [])?;
         for row in &mut rows {
-            if let [Owned::Text(name), hot_rows, ..] = &mut row[..]
-                && let Some(hot) = table::Table::find(connection, name)?
-            {
+            let [Owned::Text(name), hot_rows, ..] = &mut row[..] else {
+                continue;
+            };
+            let hot = match tables::find(connection, name)? {
+                Some(archived) => hot_table(connection, &archived)?,
+                None => table::Table::find(connection, name)?,
+            };
+            if let Some(hot) = hot {
+                name.clone_from(&hot.name);
                 let sql = format!("SELECT count(*) FROM {}", hot.qualified());
                 *hot_rows = connection.query_row(&sql, [], |row| row.get(0))?;
             }
@@ -91,7 +101,7 @@ impl Definition for Files {
             ));
         };
         let name = unquote(name);
-        let table = tables::find(connection, &name)?
+        let table = identity::find(connection, &name)?
             .ok_or_else(|| Error::refused(format!("{name} has never been archived")))?;
         query(connection, include_str!("../sql/files.sql"), [table.id])
     }

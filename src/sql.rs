@@ -86,6 +86,21 @@ pub fn write_transaction<T>(
     })
 }
 
+/// Runs `body` so that all it reads is of one state of the database. It must be short: it can be in the
+/// way of writers.
+pub fn read_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    connection.execute_batch("SAVEPOINT sqlite_cold_read")?;
+    let outcome = guard(body);
+    let end = "ROLLBACK TO sqlite_cold_read; RELEASE sqlite_cold_read";
+    if outcome.is_ok() {
+        connection.execute_batch("RELEASE sqlite_cold_read")?;
+    } else {
+        // SQLite may have rolled back by itself; the first error is the one to report.
+        let _ = connection.execute_batch(end);
+    }
+    outcome
+}
+
 /// The database's text encoding.
 pub fn encoding(connection: &Connection) -> Result<Encoding> {
     let name: String = connection.query_row("PRAGMA main.encoding", [], |row| row.get(0))?;

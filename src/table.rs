@@ -37,6 +37,8 @@ impl Affinity {
 /// A column of a table, generated columns included.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
+    /// In the catalog it stays with the column through ALTER TABLE; 0 as SQLite describes it.
+    pub id: u32,
     pub name: String,
     /// As declared; empty for none, and for ANY of a STRICT table, which has no affinity either.
     pub declared_type: String,
@@ -92,6 +94,7 @@ impl Column {
 
     fn to_json(&self) -> Json {
         json!({
+            "id": self.id,
             "name": self.name,
             "type": self.declared_type,
             "collation": self.collation,
@@ -102,6 +105,7 @@ impl Column {
     fn from_json(json: &Json) -> Option<Self> {
         let text = |key: &str| json.get(key)?.as_str().map(str::to_owned);
         Some(Self {
+            id: json.get("id")?.as_u64()?.try_into().ok()?,
             name: text("name")?,
             declared_type: text("type")?,
             collation: text("collation")?,
@@ -128,6 +132,8 @@ pub enum Key {
 pub struct Table {
     /// As in the schema, whatever case the caller used.
     pub name: String,
+    /// The CREATE TABLE statement.
+    pub sql: String,
     pub columns: Vec<Column>,
     pub key: Key,
     /// SQLite never hands out a rowid of this table twice.
@@ -144,12 +150,12 @@ impl Table {
         )?;
         let mut rows = statement.query([name])?;
         match rows.next()? {
-            Some(row) => Ok(Some(Self::describe(connection, row.get(0)?)?)),
+            Some(row) => Ok(Some(Self::describe(connection, row.get(0)?, row.get(1)?)?)),
             None => Ok(None),
         }
     }
 
-    fn describe(connection: &Connection, name: String) -> Result<Self> {
+    fn describe(connection: &Connection, name: String, sql: String) -> Result<Self> {
         let strict = is_strict(connection, &name)?;
         let mut columns = Vec::new();
         let mut primary = Vec::new();
@@ -169,6 +175,7 @@ impl Table {
             }
             autoincrement |= metadata.4;
             columns.push(Column {
+                id: 0,
                 declared_type: declared_type(&declared, strict),
                 collation: metadata.1.map_or_else(
                     || "BINARY".to_owned(),
@@ -184,6 +191,7 @@ impl Table {
         let key = find_key(connection, &name, &columns, primary)?;
         Ok(Self {
             name,
+            sql,
             columns,
             key,
             autoincrement,
@@ -424,6 +432,7 @@ mod tests {
     #[test]
     fn columns_survive_the_catalog() {
         let columns = vec![Column {
+            id: 3,
             name: "a \"b\"".into(),
             declared_type: "TEXT".into(),
             collation: "NOCASE".into(),

@@ -20,8 +20,11 @@ for variable in (
     "ARCHIVE_DIR",
     "ARCHIVE_BATCH_SIZE",
     "ARCHIVE_MAX_WORKERS",
+    "ARCHIVE_NOTIFY_URL",
     "ARCHIVE_QUERY_CACHE_ENABLED",
     "ARCHIVE_QUERY_CACHE_TTL",
+    "AUTO_ARCHIVE_ENABLED",
+    "CLEANUP_CRON_TIMES",
     "SQLITE_COLD_FAULT",
 ):
     os.environ.pop(variable, None)

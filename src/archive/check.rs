@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::options::Options;
 use crate::attach;
-use crate::catalog::{self, tables};
+use crate::catalog::{self, identity};
 use crate::error::{Error, Result};
 use crate::sql::{quote, unquote};
 use crate::table::Table;
@@ -109,8 +109,19 @@ fn check_names(connection: &Connection, table: &Table) -> Result<()> {
     }
 }
 
-/// The position of the column that tells a row's age.
-pub fn time_column(table: &Table, options: &Options) -> Result<usize> {
+/// The position of the column that tells a row's age, and the format of its values.
+pub fn time(
+    connection: &Connection,
+    table: &Table,
+    options: &Options,
+) -> Result<(usize, TimeFormat)> {
+    let column = time_column(table, options)?;
+    let format = time_format(connection, table, column, options)?;
+    // Without a single time there is nothing to archive, whatever the format.
+    Ok((column, format.unwrap_or(TimeFormat::Iso8601)))
+}
+
+fn time_column(table: &Table, options: &Options) -> Result<usize> {
     let found = match &options.time_column {
         Some(name) => table.column(name),
         None => TIME_COLUMNS.into_iter().find_map(|name| table.column(name)),
@@ -131,7 +142,7 @@ pub fn time_column(table: &Table, options: &Options) -> Result<usize> {
 
 /// The format of the time column: what the caller says, else what the last run used if it was the
 /// same column, else what the values show. `None` if there are no values.
-pub fn time_format(
+fn time_format(
     connection: &Connection,
     table: &Table,
     column: usize,
@@ -142,7 +153,8 @@ pub fn time_format(
     }
     let name = &table.columns[column].name;
     if catalog::exists(connection)?
-        && let Some(archived) = tables::find(connection, &table.name)?
+        && let Some(archived) = identity::of_table(connection, &table.name)?
+        && archived.time_format.is_some()
         && archived.time_column.eq_ignore_ascii_case(name)
     {
         return Ok(archived.time_format);

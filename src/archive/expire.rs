@@ -14,9 +14,10 @@ use rusqlite::Connection;
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
 use crate::catalog::tables::{self, ArchivedTable};
+use crate::cold::columns::Shape;
 use crate::cold::live::{self, LiveFile, Window};
 use crate::cold::state::TableState;
-use crate::cold::{columns::Shape, table};
+use crate::cold::table::{self, Mode};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::pace::Pace;
@@ -144,13 +145,10 @@ impl<'a> Expiry<'a> {
         archived: &ArchivedTable,
         before: i64,
     ) -> Result<Option<Self>> {
-        let (Some(shape), Some(format)) = (
-            table::shape(connection, archived.name.clone())?,
-            archived.time_format,
-        ) else {
+        let Some(format) = archived.time_format else {
             return Ok(None);
         };
-        let shape = Rc::new(shape);
+        let shape = Rc::new(table::shape(connection, archived, Mode::Joined)?);
         let Some(state) = TableState::read(connection, &shape)? else {
             return Ok(None);
         };

@@ -7,7 +7,8 @@
 //! - [`encode`]: how each column is stored
 //! - [`write`](mod@write): one cold file, from rows to a durable, verified file
 //! - [`publish`]: the short transactions that move rows from one side to the other
-//! - [`pending`], [`mover`]: a file on its way, and its rows within a transaction
+//! - [`staged`]: copies of rows that stay hot until a grace period is over
+//! - [`pending`], [`layout`], [`mover`]: a file on its way, and its rows within a transaction
 //! - [`pipeline`]: reading, writing and publishing at the same time
 //! - [`expire`]: cold rows that are dropped for good
 //! - [`run`]: all of it, in order
@@ -15,6 +16,7 @@
 pub mod check;
 pub mod encode;
 pub mod expire;
+pub mod layout;
 pub mod mover;
 pub mod options;
 pub mod pending;
@@ -24,4 +26,5 @@ pub mod progress;
 pub mod publish;
 pub mod read;
 pub mod run;
+pub mod staged;
 pub mod write;

@@ -1,14 +1,12 @@
 //! A durable file on its way into the catalog: which of its rows have moved, and the row group that
 //! is next.
 
-use super::read::HotReader;
+use super::layout::Layouts;
 use crate::catalog::files::{FileEntry, NewEntry};
 use crate::cold::decode::DecodedColumn;
 use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::storage::Folder;
-use crate::stored::ROWID_COLUMN;
-use crate::table::{Key, Table};
 
 /// A durable file, on its way into the catalog or already there.
 pub enum Publishing {
@@ -75,16 +73,14 @@ pub struct DecodedGroup {
 }
 
 impl Pending {
-    pub fn open(
-        publishing: Publishing,
-        folder: &Folder,
-        table: &Table,
-        reader: &HotReader,
-    ) -> Result<Self> {
-        let (record, published) = match &publishing {
-            Publishing::New { entry, .. } => (&entry.record, 0),
-            Publishing::Unfinished(entry) => (&entry.record, entry.published),
+    pub fn open(publishing: Publishing, folder: &Folder, layouts: &Layouts) -> Result<Self> {
+        let (record, published, schema) = match &publishing {
+            Publishing::New { entry, .. } => (&entry.record, 0, entry.schema),
+            Publishing::Unfinished(entry) => (&entry.record, entry.published, entry.schema),
         };
+        let layout = layouts.get(schema).ok_or_else(|| {
+            Error::refused("the archive catalog is damaged: a file has no list of columns")
+        })?;
         let file = OpenFile::open(folder, record)?;
         let mut at = Position {
             group: 0,
@@ -98,10 +94,9 @@ impl Pending {
                 break;
             }
         }
-        let names = file.columns().iter().map(|column| &column.name);
         Ok(Self {
-            comparable: names.eq(reader.names()),
-            key_columns: key_columns(&file, table)?,
+            comparable: layout.comparable,
+            key_columns: layout.key.clone(),
             id: match &publishing {
                 Publishing::New { .. } => None,
                 Publishing::Unfinished(entry) => Some(entry.id),
@@ -138,27 +133,6 @@ impl Pending {
         }
         Ok(self.decoded.insert(decoded))
     }
-}
-
-/// Where the columns that identify a row are in the file.
-fn key_columns(file: &OpenFile, table: &Table) -> Result<Vec<usize>> {
-    let name = |column: &usize| table.columns[*column].name.as_str();
-    let names = match &table.key {
-        Key::Rowid { alias: None, .. } => vec![ROWID_COLUMN],
-        Key::Rowid {
-            alias: Some(column),
-            ..
-        } => vec![name(column)],
-        Key::Primary(columns) => columns.iter().map(name).collect(),
-    };
-    let position = |name: &str| {
-        file.columns()
-            .iter()
-            .position(|column| column.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| format!("it has no key column {name}"))
-            .map_err(Error::damaged(file.path()))
-    };
-    names.into_iter().map(position).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Two files at a time: this thread talks to SQLite, reading the rows of one file and publishing
-//! those that are written, while a worker encodes, syncs and verifies the file between.
+//! Some files at a time: this thread talks to SQLite, reading the rows of one file and publishing
+//! those that are written, while workers encode, sync and verify the files between.
 
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::pending::Publishing;
@@ -21,6 +22,10 @@ const WAITING_BYTES: usize = 48 << 20;
 pub struct Pipeline<'a> {
     pub publisher: &'a Publisher<'a>,
     pub writer: &'a FileWriter,
+    /// How many threads write files; with none this one does.
+    pub workers: usize,
+    /// Whether rows stay hot for now.
+    pub staging: bool,
     pub progress: &'a Progress,
     /// Where the file number so-and-so goes.
     pub path: &'a dyn Fn(&FileRows, usize) -> String,
@@ -51,10 +56,14 @@ impl Pipeline<'_> {
     pub fn run(&self, plan: &mut Plan<'_>, published: &mut Published) -> Result<()> {
         let (jobs, todo) = channel::<Job>();
         let (done, written) = channel();
-        let writer = self.writer;
+        let (writer, todo) = (self.writer, Mutex::new(todo));
         std::thread::scope(|scope| {
-            scope.spawn(move || work(writer, &todo, &done));
-            // Both ends of this thread go when it fails, which stops the worker.
+            for _ in 0..self.workers {
+                let (todo, done) = (&todo, done.clone());
+                scope.spawn(move || work(writer, todo, &done));
+            }
+            drop(done);
+            // Both ends of this thread go when it fails, which stops the workers.
             let (jobs, written) = (jobs, written);
             let mut waiting = 0;
             for sequence in 1.. {
@@ -70,8 +79,13 @@ impl Pipeline<'_> {
                 waiting += bytes;
                 let path = (self.path)(&rows, sequence);
                 let ticket = Ticket { bytes, read_at };
-                if jobs.send(Job { path, rows, ticket }).is_err() {
-                    // The worker has stopped; the reason is among the results.
+                let job = Job { path, rows, ticket };
+                if self.workers == 0 {
+                    waiting -= self.publish(vec![write(writer, job)], published)?;
+                    continue;
+                }
+                if jobs.send(job).is_err() {
+                    // The workers have stopped; the reason is among the results.
                     break;
                 }
                 waiting -= self.publish(written.try_iter().collect(), published)?;
@@ -92,27 +106,41 @@ impl Pipeline<'_> {
         for result in results {
             let (file, ticket) = result?;
             bytes += ticket.bytes;
-            files.push(Publishing::New {
-                entry: (self.entry)(file),
-                read_at: ticket.read_at,
-            });
+            files.push(((self.entry)(file), ticket.read_at));
         }
         let before = published.rows();
-        let outcome = self.publisher.publish(files, published);
+        let outcome = match self.staging {
+            true => {
+                let entries: Vec<NewEntry> = files.into_iter().map(|(entry, _)| entry).collect();
+                match entries.is_empty() {
+                    true => Ok(()),
+                    false => self.publisher.stage(&entries, published),
+                }
+            }
+            false => {
+                let publishing = |(entry, read_at)| Publishing::New { entry, read_at };
+                let files = files.into_iter().map(publishing).collect();
+                self.publisher.publish(files, published)
+            }
+        };
         self.progress.advance(published.rows() - before);
         outcome.map(|()| bytes)
     }
 }
 
-/// The worker: writes one file after the other until there are no more, or nobody waits for them.
-fn work(writer: &FileWriter, todo: &Receiver<Job>, done: &Sender<Written>) {
-    for job in todo {
-        let result = guard(|| Ok((writer.write(&job.path, &job.rows)?, job.ticket)));
-        // The rows are of no more use; what waits counts them until they are published.
-        drop(job.rows);
+/// A worker: writes one file after the other until there are no more, or nobody waits for them.
+fn work(writer: &FileWriter, todo: &Mutex<Receiver<Job>>, done: &Sender<Written>) {
+    let next = || todo.lock().ok()?.recv().ok();
+    while let Some(job) = next() {
+        let result = write(writer, job);
         let failed = result.is_err();
         if done.send(result).is_err() || failed {
             return;
         }
     }
+}
+
+/// Writes a file. Its rows are of no more use then; what waits counts them until they are published.
+fn write(writer: &FileWriter, job: Job) -> Written {
+    guard(|| Ok((writer.write(&job.path, &job.rows)?, job.ticket)))
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::check::Reference;
 use super::options::Options;
 use super::read::{HotReader, plain};
+use crate::cold::decode::DecodedColumn;
 use crate::condition;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -18,7 +19,8 @@ use crate::sql::{patiently, quote};
 use crate::stored::MAX_GROUP_ROWS;
 use crate::table::Table;
 use crate::time::TimeFormat;
-use crate::value::{OwnedKey, Value};
+use crate::time::canonical::MAX_LENGTH;
+use crate::value::{Encoding, OwnedKey, Value};
 
 /// Rows that one read transaction looks at.
 const CHUNK_ROWS: usize = 20_000;
@@ -141,14 +143,48 @@ impl<'a> Plan<'a> {
         };
         plan.create_table()?;
         plan.collect()?;
+        plan.list_partitions()?;
+        Ok(plan)
+    }
+
+    fn list_partitions(&mut self) -> Result<()> {
         let sql = format!(
             "SELECT DISTINCT _archive_part FROM {} ORDER BY _archive_part DESC",
-            plan.temp_table()
+            self.temp_table()
         );
-        let mut statement = connection.prepare(&sql)?;
+        let mut statement = self.connection.prepare(&sql)?;
         let partitions = statement.query_map([], |row| row.get(0))?;
-        plan.partitions = partitions.collect::<Result<_, _>>()?;
-        Ok(plan)
+        self.partitions = partitions.collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Takes rows out again: `columns` are their times and their keys.
+    pub fn exclude(&mut self, columns: &[DecodedColumn]) -> Result<()> {
+        let keys = self.keys().into_iter().map(|key| format!("AND {key} = ?"));
+        let mut delete = self.connection.prepare(&format!(
+            "DELETE FROM {} WHERE _archive_part = ? AND _archive_time = ? {}",
+            self.temp_table(),
+            keys.collect::<Vec<_>>().join(" ")
+        ))?;
+        let mut scratch = [0; MAX_LENGTH];
+        'rows: for row in 0..columns.first().map_or(0, DecodedColumn::rows) {
+            for (index, column) in columns.iter().enumerate() {
+                let value = column.value(row, &mut scratch);
+                if let Value::RawText(_, Encoding::Utf16le | Encoding::Utf16be) = value {
+                    continue 'rows; // It cannot be bound, nor has it been planned.
+                }
+                if index == 0 {
+                    let Some(instant) = self.rule.format.instant(value) else {
+                        continue 'rows;
+                    };
+                    delete.raw_bind_parameter(1, self.rule.options.partition.number(instant))?;
+                }
+                delete.raw_bind_parameter(index + 2, value)?;
+            }
+            self.rows = self.rows.saturating_sub(delete.raw_execute()? as u64);
+        }
+        drop(delete);
+        self.list_partitions()
     }
 
     /// How many folders of files the rows go to.

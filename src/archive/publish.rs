@@ -8,10 +8,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::layout::Layouts;
 use super::mover::{HotTable, Mover, Tally, Target};
 use super::pending::{Pending, Position, Publishing};
-use crate::catalog::files;
-use crate::catalog::runs::Moved;
+use crate::catalog::files::{self, NewEntry};
+use crate::catalog::runs::{self, Moved};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::pace::Pace;
@@ -21,6 +22,7 @@ use crate::table::Key;
 
 /// The most files that are open at a time, and that share a transaction.
 const OPEN_FILES: usize = 16;
+
 /// What publishing came to so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Published {
@@ -28,12 +30,20 @@ pub struct Published {
     pub moved: Moved,
     /// Rows that stayed hot because they had changed, or must keep their id.
     pub kept: u64,
+    /// Rows that were copied, and stay hot for a while.
+    pub staged: u64,
 }
 
 impl Published {
     /// The rows that are done, one way or the other.
     pub fn rows(&self) -> u64 {
-        self.moved.rows + self.kept
+        self.moved.rows + self.kept + self.staged
+    }
+
+    /// A new file is in the catalog.
+    fn add_file(&mut self, entry: &NewEntry) {
+        self.moved.files += 1;
+        self.moved.bytes += entry.record.seal.bytes;
     }
 }
 
@@ -41,6 +51,9 @@ impl Published {
 pub struct Publisher<'a> {
     pub hot: HotTable<'a>,
     pub folder: &'a Folder,
+    /// Of the run in the catalog.
+    pub run: i64,
+    pub layouts: &'a Layouts,
     /// `sql::data_version` before the references were checked.
     pub checked_at: i64,
     /// `sql::schema_version` when the run began.
@@ -61,12 +74,11 @@ impl Publisher<'_> {
     /// Publishes what is left of `files`, of this run or of one that was cut off. `total` grows with
     /// each transaction, so that it is right also if a later one fails.
     pub fn publish(&self, files: Vec<Publishing>, total: &mut Published) -> Result<()> {
-        let HotTable { table, reader, .. } = self.hot;
         let mut files = files.into_iter();
         let mut pending = VecDeque::new();
         loop {
             for publishing in files.by_ref().take(OPEN_FILES - pending.len()) {
-                pending.push_back(Pending::open(publishing, self.folder, table, reader)?);
+                pending.push_back(Pending::open(publishing, self.folder, self.layouts)?);
             }
             let Some(first) = pending.front_mut() else {
                 return Ok(());
@@ -79,14 +91,9 @@ impl Publisher<'_> {
             // Here rather than while the lock is held.
             let values = !self.is_unchanged(&first.publishing)?;
             first.decode(first.at.group, values)?;
-            let steps = self.transaction(&mut pending)?;
+            let (steps, sum) = self.transaction(&mut pending, *total)?;
+            *total = sum;
             for (file, step) in pending.iter_mut().zip(steps) {
-                if let (None, Publishing::New { entry, .. }) = (file.id, &file.publishing) {
-                    total.moved.files += 1;
-                    total.moved.bytes += entry.record.seal.bytes;
-                }
-                total.moved.rows += step.tally.rows;
-                total.kept += step.tally.kept;
                 file.id = Some(step.file);
                 file.at = step.at;
             }
@@ -108,21 +115,21 @@ impl Publisher<'_> {
 
     /// One short transaction: moves the next rows of the first files, as many as the batch size and
     /// the clock allow. What it did is for the caller to note: it may be rolled back and tried again.
-    fn transaction(&self, pending: &mut VecDeque<Pending>) -> Result<Vec<Step>> {
+    fn transaction(
+        &self,
+        pending: &mut VecDeque<Pending>,
+        total: Published,
+    ) -> Result<(Vec<Step>, Published)> {
         let mut began = Instant::now();
         let mut quiet = true;
-        let steps = write_transaction(self.hot.connection, || {
+        let (steps, sum) = write_transaction(self.hot.connection, || {
             began = Instant::now();
             fault::point("publish.begin")?;
-            quiet = self.checked_at == sql::data_version(self.hot.connection)?;
-            if !quiet && sql::schema_version(self.hot.connection)? != self.schema_version {
-                return Err(Error::refused(
-                    "another connection changed the schema during the run; call it again",
-                ));
-            }
+            quiet = self.is_quiet()?;
             let deadline = self.pace.deadline(began, quiet);
             let mut mover = Mover::new(&self.hot, deadline)?;
             let mut steps = Vec::new();
+            let mut sum = total;
             let mut left = self.pace.batch(self.batch_size);
             for file in pending.iter_mut() {
                 let compare = !self.is_unchanged(&file.publishing)?;
@@ -131,17 +138,59 @@ impl Publisher<'_> {
                 }
                 let step = self.step(file, &mut mover, &mut left, compare)?;
                 let ended = step.at.group >= file.file.row_groups();
+                if let (None, Publishing::New { entry, .. }) = (file.id, &file.publishing) {
+                    sum.add_file(entry);
+                }
+                sum.moved.rows += step.tally.rows;
+                sum.kept += step.tally.kept;
                 steps.push(step);
                 if !ended {
                     break;
                 }
             }
+            runs::advance(self.hot.connection, self.run, sum.moved)?;
             fault::point("publish.commit")?;
-            Ok(steps)
+            Ok((steps, sum))
         })?;
-        let rows = steps.iter().map(|step| step.tally.rows).sum();
-        self.pace.give_way(began.elapsed(), quiet, rows);
-        Ok(steps)
+        self.pace
+            .give_way(began.elapsed(), quiet, sum.rows() - total.rows());
+        Ok((steps, sum))
+    }
+
+    /// Puts files into the catalog whose rows stay hot for now.
+    pub fn stage(&self, entries: &[NewEntry], total: &mut Published) -> Result<()> {
+        let mut began = Instant::now();
+        let (sum, quiet) = write_transaction(self.hot.connection, || {
+            began = Instant::now();
+            fault::point("publish.begin")?;
+            let quiet = self.is_quiet()?;
+            let mut sum = *total;
+            for entry in entries {
+                files::insert(self.hot.connection, entry)?;
+                sum.add_file(entry);
+                sum.staged += entry.record.rows as u64;
+            }
+            fault::point("publish.catalog")?;
+            runs::advance(self.hot.connection, self.run, sum.moved)?;
+            fault::point("publish.commit")?;
+            Ok((sum, quiet))
+        })?;
+        self.pace
+            .give_way(began.elapsed(), quiet, sum.rows() - total.rows());
+        *total = sum;
+        Ok(())
+    }
+
+    /// Whether nobody else has committed anything since the run began. If somebody has changed the
+    /// schema, the run is over.
+    fn is_quiet(&self) -> Result<bool> {
+        let quiet = self.checked_at == sql::data_version(self.hot.connection)?;
+        match quiet || sql::schema_version(self.hot.connection)? == self.schema_version {
+            true => Ok(quiet),
+            false => Err(Error::refused(
+                "another connection changed the schema during the run; call it again",
+            )),
+        }
     }
 
     /// Moves the next rows of one file, at most `left`. With `compare` it stays within the row group

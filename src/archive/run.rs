@@ -1,6 +1,5 @@
 //! One call of `archive_table`: all steps in order.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -8,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::check::{self, Reference};
 use super::expire;
+use super::layout::Layouts;
 use super::mover::HotTable;
 use super::options::{self, Options};
 use super::pending::Publishing;
@@ -16,10 +16,12 @@ use super::plan::{FileRows, Plan, Rule};
 use super::progress::Progress;
 use super::publish::{Published, Publisher};
 use super::read::HotReader;
+use super::staged;
 use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
-use crate::catalog::{self, files, tables};
+use crate::catalog::tables::ArchivedTable;
+use crate::catalog::{self, files, identity, tables};
 use crate::cleanup;
 use crate::error::{Error, Result};
 use crate::fault;
@@ -28,10 +30,10 @@ use crate::pace::Pace;
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::sqlite::panic::guard;
-use crate::storage::{self, Archive, folder_name};
+use crate::storage::{self, Archive, Lock, folder_name};
 use crate::stored::ROWID_COLUMN;
-use crate::table::{Column, Table, columns_to_json};
-use crate::time::{TimeFormat, clock, format_instant};
+use crate::table::{Column, Table};
+use crate::time::{clock, format_instant};
 use crate::value::Value;
 
 /// What a call came to.
@@ -44,41 +46,52 @@ struct Outcome {
 
 /// `archive_table(table, hot_days [, options])`
 pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
-    let start = Instant::now();
     let [table, hot_days, rest @ ..] = arguments else {
         return Err(Error::Internal("too few arguments".into()));
     };
-    let table = check::find_table(connection, *table)?;
-    let options = Object::parse(
-        rest.first().copied().unwrap_or(Value::Null),
-        &options::KNOWN,
-    )?;
+    let options = rest.first().copied().unwrap_or(Value::Null);
+    let options = Object::parse(options, &options::KNOWN)?;
     let options = Options::new(connection, *hot_days, &options, 0)?;
-    let time_column = check::time_column(&table, &options)?;
-    let format = check::time_format(connection, &table, time_column, &options)?;
+    archive(connection, *table, &options, None)
+}
+
+/// Archives one table. `lock` is the archive's, if the caller holds it.
+pub fn archive(
+    connection: &Connection,
+    table: Value<'_>,
+    options: &Options,
+    lock: Option<Lock>,
+) -> Result<Json> {
+    let start = Instant::now();
+    let table = check::find_table(connection, table)?;
+    let (time_column, format) = check::time(connection, &table, options)?;
     let rule = Rule {
         table: &table,
         time_column,
-        // Without a single time there is nothing to archive, whatever the format.
-        format: format.unwrap_or(TimeFormat::Iso8601),
-        options: &options,
+        format,
+        options,
     };
     rule.check_condition(connection)?;
     let references = Checked::new(connection, &rule)?;
     let outcome = match options.dry_run {
         true => dry_run(connection, &rule)?,
-        false => run(connection, &rule, &references)?,
+        false => run(connection, &rule, &references, lock)?,
     };
+    let Published {
+        moved,
+        kept,
+        staged,
+    } = outcome.published;
     Ok(json!({
         "table": table.name,
         "cutoff": format_instant(options.cutoff),
-        "rows": outcome.published.moved.rows,
-        "files": outcome.published.moved.files,
-        "parquet_bytes": outcome.published.moved.bytes,
+        "rows": moved.rows,
+        "files": moved.files,
+        "parquet_bytes": moved.bytes,
         "skipped_rows": outcome.skipped,
-        "kept_rows": outcome.published.kept,
+        "kept_rows": kept,
         "expired_rows": outcome.expired,
-        "staged": 0,
+        "staged": staged,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     }))
@@ -124,6 +137,7 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
                 bytes: 0,
             },
             kept: plan.kept,
+            staged: 0,
         },
         skipped: plan.skipped,
         expired: expire_rows(connection, rule, None)?,
@@ -132,7 +146,12 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
 
 /// Moves rows. An error leaves what was published before it published, and nothing else; inside
 /// the caller's transaction it leaves nothing.
-fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Outcome> {
+fn run(
+    connection: &Connection,
+    rule: &Rule<'_>,
+    checked: &Checked,
+    lock: Option<Lock>,
+) -> Result<Outcome> {
     settings::check_writable(connection)?;
     // Both fail before anything is written if the folder has no place or cannot be made.
     let folder = settings::folder(connection, &Config::read(connection)?)?;
@@ -140,11 +159,11 @@ fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Ou
     let own_transactions = connection.is_autocommit();
     let mut trace = None;
     if own_transactions {
-        let outcome = run_traced(connection, rule, checked, &mut trace);
+        let outcome = run_traced(connection, rule, checked, lock, &mut trace);
         return outcome.inspect_err(|_| remove_trace(connection, trace));
     }
     connection.execute_batch("SAVEPOINT sqlite_cold_run")?;
-    let outcome = guard(|| run_traced(connection, rule, checked, &mut trace));
+    let outcome = guard(|| run_traced(connection, rule, checked, lock, &mut trace));
     connection.execute_batch(match outcome {
         Ok(_) => "RELEASE sqlite_cold_run",
         Err(_) => "ROLLBACK TO sqlite_cold_run; RELEASE sqlite_cold_run",
@@ -157,7 +176,7 @@ fn run(connection: &Connection, rule: &Rule<'_>, checked: &Checked) -> Result<Ou
 struct Trace {
     archive: Archive,
     run: Run,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Removes what was written but not published. It is only a matter of space, and the error to
@@ -172,19 +191,25 @@ fn run_traced(
     connection: &Connection,
     rule: &Rule<'_>,
     checked: &Checked,
+    lock: Option<Lock>,
     trace: &mut Option<Trace>,
 ) -> Result<Outcome> {
     // A savepoint that `run` opened is a transaction, too.
     let own = connection.is_autocommit();
     catalog::ensure(connection)?;
     let archive = settings::archive(connection)?;
-    let lock = archive.lock()?;
-    if own {
-        cleanup::bury_dead_runs(connection, &archive)?;
-    }
+    let lock = match lock {
+        Some(lock) => lock,
+        None => {
+            let lock = archive.lock()?;
+            if own {
+                cleanup::bury_dead_runs(connection, &archive)?;
+            }
+            lock
+        }
+    };
     let table = rule.table;
-    let folder = folder_name(&table.name);
-    let (id, schema, run, schema_version) = write_transaction(connection, || {
+    let (archived, schema, run, schema_version) = write_transaction(connection, || {
         // From here on the schema is known: until now it could change after it was read.
         let found = Table::find(connection, &table.name)?;
         if found.as_ref() != Some(table) || checked.all != check::references(connection, table)? {
@@ -193,18 +218,16 @@ fn run_traced(
                 table.name
             )));
         }
-        let time_column = &table.columns[rule.time_column].name;
-        let id = tables::save(connection, &table.name, &folder, time_column, rule.format)?;
-        let schema = tables::save_schema(connection, id, &stored_columns(table))?;
+        let (archived, schema) = register(connection, rule)?;
         let cutoff = format_instant(rule.options.cutoff);
         let subject = Subject {
             operation: Operation::Archive,
-            table: Some(id),
+            table: Some(archived.id),
             name: Some(&table.name),
             cutoff: Some(&cutoff),
         };
         let run = runs::begin(connection, subject)?;
-        Ok((id, schema, run, sql::schema_version(connection)?))
+        Ok((archived, schema, run, sql::schema_version(connection)?))
     })?;
     *trace = Some(Trace {
         archive: archive.clone(),
@@ -218,8 +241,8 @@ fn run_traced(
         rule,
         checked,
         archive: &archive,
-        folder: &folder,
-        ids: (id, schema),
+        archived: &archived,
+        schema,
         run: &run,
         schema_version,
         own_transactions: own,
@@ -258,7 +281,7 @@ fn expire_rows(connection: &Connection, rule: &Rule<'_>, pace: Option<Pace>) -> 
     if !catalog::exists(connection)? {
         return Ok(0);
     }
-    let Some(archived) = tables::find(connection, &rule.table.name)? else {
+    let Some(archived) = identity::of_table(connection, &rule.table.name)? else {
         return Ok(0);
     };
     let expired = match pace {
@@ -268,18 +291,28 @@ fn expire_rows(connection: &Connection, rule: &Rule<'_>, pace: Option<Pace>) -> 
     Ok(expired?.rows)
 }
 
-/// The columns of the files as the catalog remembers them.
-fn stored_columns(table: &Table) -> String {
-    let mut columns = table.columns.clone();
+/// Brings what the catalog knows of the table up to date. Returns that, and the id of the columns that
+/// its new files have.
+fn register(connection: &Connection, rule: &Rule<'_>) -> Result<(ArchivedTable, i64)> {
+    let table = rule.table;
+    let mut archived = identity::register(connection, table, &folder_name(&table.name))?;
+    archived
+        .time_column
+        .clone_from(&table.columns[rule.time_column].name);
+    archived.time_format = Some(rule.format);
+    tables::update(connection, &archived)?;
+    let mut stored = archived.columns.clone();
     if table.stores_rowid() {
-        columns.push(Column {
+        stored.push(Column {
+            id: 0,
             name: ROWID_COLUMN.to_owned(),
             declared_type: "INTEGER".to_owned(),
             collation: "BINARY".to_owned(),
             default: None,
         });
     }
-    columns_to_json(&columns)
+    let schema = tables::save_schema(connection, archived.id, &stored, &table.sql)?;
+    Ok((archived, schema))
 }
 
 /// A run that has its place in the catalog.
@@ -288,9 +321,9 @@ struct Started<'a> {
     rule: &'a Rule<'a>,
     checked: &'a Checked,
     archive: &'a Archive,
-    folder: &'a str,
-    /// Of the table and of its columns, in the catalog.
-    ids: (i64, i64),
+    archived: &'a ArchivedTable,
+    /// Of the table's columns, in the catalog.
+    schema: i64,
     run: &'a Run,
     /// `sql::schema_version` when the table was looked at.
     schema_version: i64,
@@ -302,6 +335,8 @@ impl Started<'_> {
         let (connection, rule) = (self.connection, self.rule);
         let encoding = sql::encoding(connection)?;
         let reader = HotReader::new(rule.table, encoding);
+        let schemas = tables::schemas(connection, self.archived.id)?;
+        let layouts = Layouts::new(rule.table, self.archived, rule.time_column, &schemas);
         let publisher = Publisher {
             hot: HotTable {
                 connection,
@@ -310,29 +345,34 @@ impl Started<'_> {
                 references: &self.checked.references,
             },
             folder: &self.archive.folder,
+            run: self.run.id,
+            layouts: &layouts,
             checked_at: self.checked.at,
             schema_version: self.schema_version,
             batch_size: rule.options.batch_size,
             pace: pace(rule, self.own_transactions),
         };
-        let mode = MoveMode::enter(connection)?;
-        let unfinished = files::unfinished(connection, self.ids.0, &clock::stamp())?;
-        let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
-        publisher.publish(unfinished, &mut outcome.published)?;
-        drop(mode);
+        self.finish(&publisher, &mut outcome.published)?;
         let mut plan = Plan::new(connection, rule, &reader)?;
+        let staged = files::staged(connection, self.archived.id)?;
+        staged::exclude(&mut plan, &self.archive.folder, &layouts, &staged)?;
+        let planned = outcome.published.rows() + plan.rows;
+        write_transaction(connection, || runs::plan(connection, self.run, planned))?;
         let moved = MoveMode::enter(connection).and_then(|_mode| {
             let level = rule.options.compression_level;
             let folder = self.archive.folder.clone();
             let names = reader.names();
             let writer = FileWriter::new(folder, rule.table, names, encoding, level);
             let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
+            let staged_at = (rule.options.grace_hours > 0).then(clock::stamp);
             let pipeline = Pipeline {
                 publisher: &publisher,
                 writer: &writer,
+                workers: workers(connection)?,
+                staging: staged_at.is_some(),
                 progress: &progress,
                 path: &|rows, sequence| self.path(rows, sequence),
-                entry: &|file| self.entry(file),
+                entry: &|file| self.entry(file, staged_at.as_ref()),
             };
             pipeline.run(&mut plan, &mut outcome.published)
         });
@@ -340,6 +380,15 @@ impl Started<'_> {
         outcome.published.kept += plan.kept;
         plan.clear()?;
         moved
+    }
+
+    /// Publishes what an earlier run could not, and the staged files that are due.
+    fn finish(&self, publisher: &Publisher<'_>, published: &mut Published) -> Result<()> {
+        let due = staged::due_before(clock::now(), self.rule.options.grace_hours)?;
+        let unfinished = files::unfinished(self.connection, self.archived.id, &due)?;
+        let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
+        let _mode = MoveMode::enter(self.connection)?;
+        publisher.publish(unfinished, published)
     }
 
     fn path(&self, rows: &FileRows, sequence: usize) -> String {
@@ -356,21 +405,27 @@ impl Started<'_> {
         };
         let partition = self.rule.options.partition.folder(rows.partition, prefix);
         let name = self.archive.file_name(&self.run.token, sequence);
-        format!("{}/{partition}/{name}", self.folder)
+        format!("{}/{partition}/{name}", self.archived.folder)
     }
 
-    fn entry(&self, file: WrittenFile) -> NewEntry {
-        let (table, schema) = self.ids;
+    fn entry(&self, file: WrittenFile, staged_at: Option<&String>) -> NewEntry {
         NewEntry {
-            table,
-            schema,
+            table: self.archived.id,
+            schema: self.schema,
             run: self.run.id,
             record: file.record,
             hot_bytes: file.hot_bytes,
-            staged_at: None,
+            staged_at: staged_at.cloned(),
             time_min: format_instant(file.time_min),
             time_max: format_instant(file.time_max),
             ranges: file.ranges,
         }
     }
+}
+
+/// How many threads write files: one core is for SQLite's thread.
+fn workers(connection: &Connection) -> Result<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = settings::MAX_WORKERS.count(&Config::read(connection)?)?;
+    Ok(wanted.min(cores.saturating_sub(1).max(1)))
 }

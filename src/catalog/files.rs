@@ -1,6 +1,6 @@
 //! Cold files in the catalog.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
@@ -87,6 +87,13 @@ fn select(connection: &Connection, condition: &str, table: i64) -> Result<Vec<Fi
 /// The file with this id, if it has cold rows.
 pub fn find(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
     let sql = format!("{SELECT} WHERE id = ?1 AND published > 0");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row([file], from_row).optional()?)
+}
+
+/// The file with this id, whether it has cold rows or not.
+pub fn get(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
+    let sql = format!("{SELECT} WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([file], from_row).optional()?)
 }
@@ -310,6 +317,31 @@ pub fn remove(connection: &Connection, file: &FileEntry, columns: &[Column]) -> 
     connection
         .prepare_cached(sql)?
         .execute((&file.record.path, clock::stamp()))?;
+    Ok(())
+}
+
+/// The paths of all files in the catalog.
+pub fn paths(connection: &Connection) -> Result<HashSet<String>> {
+    let mut statement = connection.prepare("SELECT path FROM main._archive_file")?;
+    let paths = statement.query_map([], |row| row.get(0))?;
+    Ok(paths.collect::<Result<_, _>>()?)
+}
+
+/// The files that were in the catalog and are no more: path, and when they were taken out.
+pub fn removed(connection: &Connection) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT path, removed_at FROM main._archive_removed";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Forgets that files were once in the catalog.
+pub fn forget_removed(connection: &Connection, paths: &[&String]) -> Result<()> {
+    let sql = "DELETE FROM main._archive_removed WHERE path = ?1";
+    let mut statement = connection.prepare(sql)?;
+    for path in paths {
+        statement.execute([path])?;
+    }
     Ok(())
 }
 

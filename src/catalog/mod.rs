@@ -1,11 +1,14 @@
 //! The catalog: tables `_archive_*` in the user's own database. `sql/schema.sql` explains them.
 //!
 //! - [`tables`]: archived tables and the columns their files were written with
+//! - [`identity`], [`columns`]: which table and which column it is, after ALTER TABLE
 //! - [`files`](mod@files): cold files, what is known of their values, and tombstones
 //! - [`policies`]: what the nightly run does
 //! - [`runs`]: the history
 
+pub mod columns;
 pub mod files;
+pub mod identity;
 pub mod policies;
 pub mod runs;
 pub mod tables;

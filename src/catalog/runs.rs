@@ -100,6 +100,12 @@ pub fn end(connection: &Connection, run: &Run, moved: Moved, error: Option<&str>
     Ok(())
 }
 
+/// The id of the newest run; 0 if there is none.
+pub fn newest(connection: &Connection) -> Result<i64> {
+    let sql = "SELECT coalesce(max(id), 0) FROM main._archive_run";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
 /// Runs that never ended although no run is going on: their process died.
 pub fn dead(connection: &Connection) -> Result<Vec<Run>> {
     let sql = "SELECT id, token FROM main._archive_run WHERE status = 'running'";

@@ -2,72 +2,153 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row, params};
 
 use crate::error::Result;
-use crate::table::{Column, columns_from_json};
+use crate::table::{Column, columns_from_json, columns_to_json};
 use crate::time::TimeFormat;
 
 /// A table that has been archived at least once.
 #[derive(Debug, Clone)]
 pub struct ArchivedTable {
     pub id: i64,
+    /// When it was last looked at.
     pub name: String,
     /// Its folder below the archive folder.
     pub folder: String,
     pub time_column: String,
     pub time_format: Option<TimeFormat>,
+    /// When it was last looked at, with their numbers.
+    pub columns: Vec<Column>,
+    /// Its place when it was last looked at; `None` if no table of the database is this one.
+    pub place: Option<Place>,
+    /// The anchor's then.
+    pub anchor: Place,
 }
 
-const SELECT: &str = "SELECT id, name, folder, time_column, time_format FROM main._archive_table";
+/// Where a table is in `sqlite_schema`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    pub rowid: i64,
+    /// How many tables come before it, SQLite's own not counted.
+    pub rank: i64,
+}
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<ArchivedTable> {
+const SELECT: &str = "SELECT id, name, folder, time_column, time_format, columns, place, rank,
+                             anchor, anchor_rank
+                      FROM main._archive_table";
+
+fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
     Ok(ArchivedTable {
         id: row.get(0)?,
         name: row.get(1)?,
         folder: row.get(2)?,
         time_column: row.get(3)?,
-        time_format: TimeFormat::from_name(row.get_ref(4)?.as_str()?),
+        time_format: TimeFormat::from_name(row.get_ref(4)?.as_str().unwrap_or_default()),
+        columns: columns_from_json(row.get_ref(5)?.as_str().unwrap_or_default())?,
+        place: match (row.get(6)?, row.get(7)?) {
+            (Some(rowid), Some(rank)) => Some(Place { rowid, rank }),
+            _ => None,
+        },
+        anchor: Place {
+            rowid: row.get(8)?,
+            rank: row.get(9)?,
+        },
     })
 }
 
 /// All archived tables by name. There must be a catalog.
 pub fn all(connection: &Connection) -> Result<Vec<ArchivedTable>> {
-    let mut statement = connection.prepare(&format!("{SELECT} ORDER BY name"))?;
-    let tables = statement.query_map([], from_row)?;
-    Ok(tables.collect::<Result<_, _>>()?)
+    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+    let mut rows = statement.query([])?;
+    let mut tables = Vec::new();
+    while let Some(row) = rows.next()? {
+        tables.push(from_row(row)?);
+    }
+    Ok(tables)
 }
 
-/// The archived table `name`, in any case. There must be a catalog.
+/// The archived table with this id. There must be a catalog.
+pub fn get(connection: &Connection, id: i64) -> Result<Option<ArchivedTable>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+    let mut rows = statement.query([id])?;
+    rows.next()?.map(from_row).transpose()
+}
+
+/// The archived table that the catalog knows as `name`, in any case. There must be a catalog.
 pub fn find(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>> {
-    let sql = format!("{SELECT} WHERE name = ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_row([name], from_row).optional()?)
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?1"))?;
+    let mut rows = statement.query([name])?;
+    rows.next()?.map(from_row).transpose()
 }
 
-/// Registers a table, or notes the time column and format of its newest run.
-pub fn save(
+/// Registers a table under its present name, and returns its id. Where it is in the database is for
+/// `identity` to say.
+pub fn insert(
     connection: &Connection,
     name: &str,
     folder: &str,
-    time_column: &str,
-    time_format: TimeFormat,
+    columns: &[Column],
 ) -> Result<i64> {
     connection.execute(
-        "INSERT INTO main._archive_table (name, folder, time_column, time_format, columns, place, anchor)
-         VALUES (?1, ?2, ?3, ?4, '[]', NULL, 0)
-         ON CONFLICT (name) DO UPDATE SET time_column = ?3, time_format = ?4",
-        (name, folder, time_column, time_format.name()),
+        "INSERT INTO main._archive_table
+             (name, folder, time_column, time_format, columns, anchor, anchor_rank)
+         VALUES (?1, ?2, '', '', ?3, 0, 0)",
+        (
+            name,
+            free_folder(connection, folder)?,
+            columns_to_json(columns),
+        ),
     )?;
-    let sql = "SELECT id FROM main._archive_table WHERE name = ?1";
-    Ok(connection.query_row(sql, [name], |row| row.get(0))?)
+    Ok(connection.last_insert_rowid())
 }
 
-/// The id of a list of columns, as JSON; it is added if it is new.
-pub fn save_schema(connection: &Connection, table: i64, columns: &str) -> Result<i64> {
+/// `folder`, or that with a number: tables that had the name one after the other have their own.
+fn free_folder(connection: &Connection, folder: &str) -> Result<String> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM main._archive_table WHERE folder = ?1)";
+    let mut statement = connection.prepare(sql)?;
+    let mut free = folder.to_owned();
+    for number in 2.. {
+        if !statement.query_row([&free], |row| row.get(0))? {
+            break;
+        }
+        free = format!("{folder}~{number}");
+    }
+    Ok(free)
+}
+
+/// Notes what a look at the table has shown.
+pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
     connection.execute(
-        "INSERT OR IGNORE INTO main._archive_schema (table_id, columns, sql) VALUES (?1, ?2, '')",
-        (table, columns),
+        "UPDATE main._archive_table SET name = ?2, time_column = ?3, time_format = ?4, columns = ?5,
+             place = ?6, rank = ?7, anchor = ?8, anchor_rank = ?9
+         WHERE id = ?1",
+        params![
+            table.id,
+            table.name,
+            table.time_column,
+            table.time_format.map_or("", TimeFormat::name),
+            columns_to_json(&table.columns),
+            table.place.map(|place| place.rowid),
+            table.place.map(|place| place.rank),
+            table.anchor.rowid,
+            table.anchor.rank,
+        ],
+    )?;
+    Ok(())
+}
+
+/// The id of a list of columns; it is added if it is new. `sql` made the table.
+pub fn save_schema(
+    connection: &Connection,
+    table: i64,
+    columns: &[Column],
+    sql: &str,
+) -> Result<i64> {
+    let columns = columns_to_json(columns);
+    connection.execute(
+        "INSERT OR IGNORE INTO main._archive_schema (table_id, columns, sql) VALUES (?1, ?2, ?3)",
+        (table, &columns, sql),
     )?;
     let sql = "SELECT id FROM main._archive_schema WHERE table_id = ?1 AND columns = ?2";
     Ok(connection.query_row(sql, (table, columns), |row| row.get(0))?)

@@ -13,7 +13,10 @@ use super::columns::Shape;
 use super::merge::{self, Order};
 use super::predicate::Predicate;
 use super::range::{Kinds, Range};
+use super::table::Mode;
 use crate::catalog::files::{self, FileEntry, Totals};
+use crate::catalog::identity::{self, Location};
+use crate::catalog::tables::ArchivedTable;
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
@@ -59,18 +62,15 @@ impl TableState {
         if !catalog::exists(connection)? {
             return Ok(None);
         }
-        let Some(table) = tables::find(connection, &shape.name)? else {
+        let Some(table) = tables::get(connection, shape.table)? else {
             return Ok(None);
         };
+        check_mode(connection, shape, &table)?;
+        let ids = shape.ids(&table.columns)?;
         let schema = |(id, columns): (i64, Vec<Column>)| {
-            let positions = Arc::new(shape.positions(&columns)?);
-            Ok((
-                id,
-                Schema {
-                    columns: Arc::new(columns),
-                    positions,
-                },
-            ))
+            let positions = Arc::new(shape.positions(&ids, &columns));
+            let columns = Arc::new(columns);
+            (id, Schema { columns, positions })
         };
         Ok(Some(Self {
             shape: Rc::clone(shape),
@@ -86,7 +86,7 @@ impl TableState {
             schemas: tables::schemas(connection, table.id)?
                 .into_iter()
                 .map(schema)
-                .collect::<Result<_>>()?,
+                .collect(),
             ranges: RefCell::default(),
             files: OnceCell::new(),
         }))
@@ -237,6 +237,23 @@ impl TableState {
         };
         let ranges = self.ranges(connection, *first)?;
         Ok(merge::depth(ranges.values(), order))
+    }
+}
+
+/// Fails where the rows of two tables would be shown as one, or rows of a table that was renamed not
+/// at all.
+fn check_mode(connection: &Connection, shape: &Shape, table: &ArchivedTable) -> Result<()> {
+    if shape.mode == Mode::Alone {
+        return Ok(());
+    }
+    match (identity::locate(connection, table)?, shape.mode) {
+        (Location::Recreated, _) => Err(identity::recreated(&table.name)),
+        (Location::Missing, Mode::Detached) => Err(identity::missing(&table.name)),
+        (Location::Here(name), Mode::Detached) => Err(Error::refused(format!(
+            "{name} is in the database again; call archive_attach()"
+        ))),
+        // There is no view over both, or its other arm fails.
+        (Location::Missing | Location::Here(_), _) => Ok(()),
     }
 }
 

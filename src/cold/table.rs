@@ -1,7 +1,7 @@
 //! `cold_t`: the cold rows of a table as a virtual table with the table's own columns.
 //!
-//! Made by `CREATE VIRTUAL TABLE temp.cold_t USING archive_cold('t', 'signature')`; the signature
-//! only makes the statement differ when the columns do.
+//! Made by `CREATE VIRTUAL TABLE temp.cold_t USING archive_cold(7, joined, signature)`: the table's id in
+//! the catalog, a [`Mode`], and what makes the statement differ when the columns do.
 
 use std::rc::Rc;
 
@@ -13,16 +13,41 @@ use super::planner;
 use super::scan::Scan;
 use super::state::States;
 use super::stats::ScanLog;
+use crate::catalog::identity::{self, Location};
+use crate::catalog::tables::ArchivedTable;
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::sql::{self, quote};
 use crate::sqlite::query::Query;
 use crate::sqlite::vtab::Table;
-use crate::stored::ROWID_COLUMN;
 use crate::table::{self, Affinity, Column, Key};
 
 /// The hidden column that shows the rowid a row had, or has, in its table.
 const ROWID: &str = "rowid";
+
+/// What a virtual table of this kind is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `cold_t`, of which `all_t` is a union with the hot table.
+    Joined,
+    /// `cold_t` of a table that is not in the database.
+    Alone,
+    /// `all_t` of such a table: every query fails and says why.
+    Detached,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Joined, Self::Alone, Self::Detached];
+
+    /// Its name in the statement.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Alone => "alone",
+            Self::Detached => "detached",
+        }
+    }
+}
 
 /// The virtual table.
 pub struct ColdTable {
@@ -46,28 +71,32 @@ impl ColdTable {
     }
 }
 
-/// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those of the
-/// newest file. `None` if the table has never been archived.
-pub fn visible_columns(connection: &Connection, name: &str) -> Result<Option<Vec<Column>>> {
-    if let Some(table) = table::Table::find(connection, name)? {
-        return Ok(Some(table.columns));
+/// The table of the database that an archived one is now.
+pub fn hot_table(
+    connection: &Connection,
+    archived: &ArchivedTable,
+) -> Result<Option<table::Table>> {
+    match identity::locate(connection, archived)? {
+        Location::Here(name) => table::Table::find(connection, &name),
+        Location::Recreated | Location::Missing => Ok(None),
     }
-    let Some(archived) = tables::find(connection, name)? else {
-        return Ok(None);
-    };
-    let newest = tables::schemas(connection, archived.id)?.pop_last();
-    Ok(newest.map(|(_, mut columns)| {
-        columns.retain(|column| column.name != ROWID_COLUMN);
-        columns
-    }))
 }
 
-/// What `cold_t` of the archived table `name` looks like; `None` if it has never been archived.
-pub fn shape(connection: &Connection, name: String) -> Result<Option<Shape>> {
-    let hot = table::Table::find(connection, &name)?;
-    let Some(declared) = visible_columns(connection, &name)? else {
-        return Ok(None);
+/// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those that it had
+/// when it was last looked at.
+pub fn visible_columns(archived: &ArchivedTable, hot: Option<&table::Table>) -> Vec<Column> {
+    let columns = hot.map_or(&archived.columns, |hot| &hot.columns);
+    columns.clone()
+}
+
+/// What `cold_t` of an archived table looks like.
+pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> Result<Shape> {
+    let hot = match mode {
+        Mode::Joined => hot_table(connection, archived)?,
+        Mode::Alone | Mode::Detached => None,
     };
+    let declared = visible_columns(archived, hot.as_ref());
+    let name = hot.as_ref().map_or(&archived.name, |hot| &hot.name).clone();
     let mut columns = Vec::with_capacity(declared.len() + 1);
     let key = hot.map(|hot| hot.key);
     for (index, column) in declared.iter().enumerate() {
@@ -97,13 +126,15 @@ pub fn shape(connection: &Connection, name: String) -> Result<Option<Shape>> {
         });
         names.push(ROWID.to_owned());
     }
-    Ok(Some(Shape {
+    Ok(Shape {
         encoding: sql::encoding(connection)?,
+        table: archived.id,
         name,
+        mode,
         declared,
         columns,
         names,
-    }))
+    })
 }
 
 impl Table for ColdTable {
@@ -115,16 +146,17 @@ impl Table for ColdTable {
         log: &ScanLog,
         arguments: &[&str],
     ) -> Result<(Self, String)> {
-        let name = arguments
-            .first()
-            .and_then(|argument| argument.trim().strip_prefix('\'')?.strip_suffix('\''))
-            .ok_or_else(|| Error::refused("archive_cold takes the name of an archived table"))?
-            .replace("''", "'");
-        let never = || Error::refused(format!("{name} has never been archived"));
-        if !catalog::exists(&connection)? || tables::find(&connection, &name)?.is_none() {
-            return Err(never());
+        let usage = || Error::refused("archive_cold is made by archive_attach() only");
+        let mut arguments = arguments.iter().map(|argument| argument.trim());
+        let id = arguments.next().and_then(|id| id.parse().ok());
+        let name = arguments.next().unwrap_or_default();
+        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+        let (id, mode): (i64, _) = id.zip(mode).ok_or_else(usage)?;
+        if !catalog::exists(&connection)? {
+            return Err(usage());
         }
-        let shape = shape(&connection, name.clone())?.ok_or_else(never)?;
+        let archived = tables::get(&connection, id)?.ok_or_else(usage)?;
+        let shape = shape(&connection, &archived, mode)?;
         let mut declaration: Vec<String> = shape.declared.iter().map(Column::declaration).collect();
         if shape.columns.len() > shape.declared.len() {
             declaration.push(format!("{} INTEGER HIDDEN", quote(ROWID)));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::options::{OnConflict, Options};
@@ -13,13 +13,14 @@ use super::target::Target;
 use crate::attach;
 use crate::catalog;
 use crate::catalog::files;
+use crate::catalog::identity::{self, Location};
 use crate::catalog::runs::{self, Operation, Subject};
-use crate::catalog::tables::{self, ArchivedTable};
+use crate::catalog::tables::ArchivedTable;
 use crate::cleanup;
 use crate::condition;
 use crate::error::{Error, Result};
 use crate::settings;
-use crate::sql::{self, unquote, write_transaction};
+use crate::sql::{self, literal, unquote, write_transaction};
 use crate::sqlite::panic::guard;
 use crate::table::{Column, Table};
 use crate::value::Value;
@@ -34,8 +35,7 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
     let hot = find_hot(connection, &archived)?;
     let options = Options::new(connection, rest.first().copied().unwrap_or(Value::Null))?;
     if options.condition.is_some() {
-        attach::attach_table(connection, &archived.name)?;
-        let source = cold_name(&archived.name);
+        let source = cold_name(&attach::attach_table(connection, &archived)?);
         condition::check(connection, &source, options.condition.as_deref())?;
     }
     let call = Call {
@@ -49,7 +49,7 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         false => call.run()?,
     };
     Ok(json!({
-        "table": archived.name,
+        "table": hot.name,
         "rows": outcome.rows,
         "files": outcome.files,
         "conflicts": outcome.conflicts,
@@ -67,7 +67,7 @@ fn find_archived(connection: &Connection, argument: Value<'_>) -> Result<Archive
     };
     let name = unquote(text);
     let found = match catalog::exists(connection)? {
-        true => tables::find(connection, &name)?,
+        true => identity::find(connection, &name)?,
         false => None,
     };
     found.ok_or_else(|| Error::refused(format!("{name} has never been archived")))
@@ -76,32 +76,17 @@ fn find_archived(connection: &Connection, argument: Value<'_>) -> Result<Archive
 /// Finds the table that the rows go back to.
 fn find_hot(connection: &Connection, archived: &ArchivedTable) -> Result<Table> {
     let name = &archived.name;
-    let sql = "SELECT type, sql FROM main.sqlite_schema
-               WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')";
-    let found: Option<(String, bool)> = connection
-        .query_row(sql, [name], |row| {
-            Ok((row.get(0)?, catalog::is_virtual(row.get_ref(1)?)))
-        })
-        .optional()?;
-    match found {
-        Some((kind, false)) if kind == "table" => {}
-        Some(_) => {
-            return Err(Error::refused(format!(
-                "{name} is a view or a virtual table now; rows can only go back to an ordinary \
-                 table; rename it, and create the table {name} again"
-            )));
-        }
-        None => {
-            let columns = tables::schemas(connection, archived.id)?.pop_last();
-            let columns = columns.map(|(_, columns)| columns).unwrap_or_default();
-            return Err(Error::refused(format!(
-                "there is no table {name} for the rows to go back to; create it again with the \
-                 columns {}; its cold rows stay readable as cold_{name}",
-                visible(&columns)
-            )));
-        }
+    match identity::locate(connection, archived)? {
+        Location::Here(name) => Table::find(connection, &name)?
+            .ok_or_else(|| Error::refused(format!("no such table: {name}"))),
+        Location::Recreated => Err(identity::recreated(name)),
+        Location::Missing => Err(Error::refused(format!(
+            "{}; if it was dropped, create it again with the columns {}, and call archive_adopt({})",
+            identity::missing(name),
+            visible(&archived.columns),
+            literal(name)
+        ))),
     }
-    Table::find(connection, name)?.ok_or_else(|| Error::refused(format!("no such table: {name}")))
 }
 
 fn visible(columns: &[Column]) -> String {
@@ -161,7 +146,8 @@ impl Call<'_> {
         let (run, schema_version) = write_transaction(connection, || {
             // From here on the catalog and the schema are known: until now they could change.
             let found = Table::find(connection, &self.hot.name)?;
-            let known = tables::find(connection, &self.archived.name)?;
+            identity::refresh(connection)?;
+            let known = identity::of_table(connection, &self.hot.name)?;
             if found.as_ref() != Some(self.hot)
                 || known.map(|table| table.id) != Some(self.archived.id)
             {
@@ -173,7 +159,7 @@ impl Call<'_> {
             let subject = Subject {
                 operation: Operation::Restore,
                 table: Some(self.archived.id),
-                name: Some(&self.archived.name),
+                name: Some(&self.hot.name),
                 cutoff: None,
             };
             let run = runs::begin(connection, subject)?;

@@ -11,7 +11,7 @@ use crate::catalog::tables::ArchivedTable;
 use crate::cold::columns::Shape;
 use crate::cold::live::{self, LiveFile, Window};
 use crate::cold::state::TableState;
-use crate::cold::table;
+use crate::cold::table::{self, Mode};
 use crate::condition;
 use crate::error::{Error, Result};
 use crate::sql::quote;
@@ -42,8 +42,7 @@ impl<'a> Selection<'a> {
         options: &Options,
     ) -> Result<Self> {
         let never = || Error::refused(format!("{} has never been archived", archived.name));
-        let shape = table::shape(connection, archived.name.clone())?.ok_or_else(never)?;
-        let shape = Rc::new(shape);
+        let shape = Rc::new(table::shape(connection, archived, Mode::Joined)?);
         let state = TableState::read(connection, &shape)?.ok_or_else(never)?;
         let window = options.window;
         let format = match archived.time_format {

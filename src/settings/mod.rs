@@ -162,6 +162,11 @@ impl Setting {
             .find(|setting| setting.variable == Some(variable))
     }
 
+    /// Whether it is a number of days that rows stay hot.
+    pub fn is_hot_days(&self) -> bool {
+        self.key.starts_with("hot_days_")
+    }
+
     /// Its value as text.
     pub fn text(&self, config: &Config) -> Result<String> {
         let value = self.resolve(config)?.0;

@@ -9,16 +9,18 @@
 pub mod read;
 pub mod write;
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use once_cell::sync::OnceCell;
 
 use self::write::NewFile;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::time::clock;
 
 /// The end of a cold file's name.
 const EXTENSION: &str = ".parquet";
@@ -49,16 +51,21 @@ impl Folder {
         if let Some(present) = path.ancestors().find(|folder| folder.exists()) {
             self.check_inside(present)?;
         }
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        }
-        fault::point("file.create")?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
+        let file = create_with_folders(&path).map_err(Error::io(&path))?;
         Ok(NewFile::new(file, path, self.root.clone()))
+    }
+
+    /// Removes a folder of a partition, below this one, if it is empty.
+    fn remove_if_empty(&self, folder: &Path) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_prefix("archive_").unwrap_or(&name);
+        if ["year=", "month=", "day="]
+            .iter()
+            .any(|key| name.starts_with(key))
+        {
+            // It fails where there is still something in it, and then there is nothing to do.
+            let _ = fs::remove_dir(folder);
+        }
     }
 
     /// The place of the file at `relative`, and which file is there now.
@@ -110,6 +117,9 @@ impl Folder {
     }
 }
 
+/// Keeps every other archive run away from the database while it, or a copy of it, lives.
+pub type Lock = Arc<File>;
+
 /// The folder as an archive run uses it.
 #[derive(Debug, Clone)]
 pub struct Archive {
@@ -130,29 +140,11 @@ impl Archive {
         }
     }
 
-    /// Takes the lock that only one archive run per database can hold, for as long as the returned
-    /// file is open. It ends with the process, however that ends.
-    pub fn lock(&self) -> Result<File> {
+    /// Takes the lock that only one archive run per database can hold, for as long as the result
+    /// lives. It ends with the process, however that ends.
+    pub fn lock(&self) -> Result<Lock> {
         let path = self.folder.root.join(format!(".{}.lock", self.lock));
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Error::refused(format!(
-                "{} is not a regular file",
-                path.display()
-            )));
-        }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::refused(
-                "another archive run is working on this database; try again when it has ended",
-            )),
-            Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
-        }
+        lock(&path, "another archive run is working on this database")
     }
 
     /// The name of the file number `sequence` of a run. `run` is never used twice.
@@ -160,14 +152,51 @@ impl Archive {
         format!("{}-{run}-{sequence:05}{EXTENSION}", self.owner)
     }
 
-    /// The files that this database has written below the folder, whether the catalog knows them
-    /// or not, and how long ago each was written, in seconds. Only for cleaning up: data is found
-    /// through the catalog.
-    pub fn own_files(&self) -> Result<Vec<(String, u64)>> {
+    /// The files that this database has written below the folder, whether the catalog knows them or
+    /// not. Only for cleaning up: data is found through the catalog.
+    pub fn own_files(&self) -> Result<Vec<OwnFile>> {
         let mut files = Vec::new();
         let root = &self.folder.root;
-        let mut folders = vec![root.clone()];
         let prefix = format!("{}-", self.owner);
+        let now = SystemTime::from(clock::now());
+        for entry in self.entries()? {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let path = entry.path();
+            if !name.starts_with(&prefix) || !name.ends_with(EXTENSION) {
+                continue;
+            }
+            let metadata = entry.metadata().map_err(Error::io(&path))?;
+            let modified = metadata.modified().map_err(Error::io(&path))?;
+            if let Ok(relative) = path.strip_prefix(root)
+                && metadata.is_file()
+            {
+                files.push(OwnFile {
+                    path: portable(relative),
+                    bytes: metadata.len(),
+                    age: now.duration_since(modified).unwrap_or_default(),
+                });
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes the folders of partitions that have nothing in them.
+    pub fn remove_empty_folders(&self) -> Result<()> {
+        let entries = self.entries()?;
+        // Each folder comes after the one it is in.
+        for entry in entries.iter().rev() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.folder.remove_if_empty(&entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is in the folder, without following links; what is in a folder after the folder.
+    fn entries(&self) -> Result<Vec<DirEntry>> {
+        let mut all = Vec::new();
+        let mut folders = vec![self.folder.root.clone()];
         while let Some(folder) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
@@ -176,23 +205,47 @@ impl Archive {
             };
             for entry in entries {
                 let entry = entry.map_err(Error::io(&folder))?;
-                let kind = entry.file_type().map_err(Error::io(&folder))?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if kind.is_dir() {
+                if entry.file_type().map_err(Error::io(&folder))?.is_dir() {
                     folders.push(entry.path());
-                } else if kind.is_file() && name.starts_with(&prefix) && name.ends_with(EXTENSION) {
-                    let path = entry.path();
-                    let metadata = entry.metadata().map_err(Error::io(&path))?;
-                    let modified = metadata.modified().map_err(Error::io(&path))?;
-                    let age = modified.elapsed().unwrap_or_default().as_secs();
-                    if let Ok(relative) = path.strip_prefix(root) {
-                        files.push((portable(relative), age));
-                    }
                 }
+                all.push(entry);
             }
         }
-        Ok(files)
+        Ok(all)
+    }
+}
+
+/// A file below the archive folder that this database has written.
+#[derive(Debug, Clone)]
+pub struct OwnFile {
+    /// Relative to the archive folder.
+    pub path: String,
+    pub bytes: u64,
+    /// How long ago it was written.
+    pub age: Duration,
+}
+
+/// Locks the file `path`, which is made if it is not there, for as long as the result lives;
+/// `busy` says what it means if another process has it.
+pub fn lock(path: &Path, busy: &str) -> Result<Lock> {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Error::refused(format!(
+            "{} is not a regular file",
+            path.display()
+        )));
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(Error::io(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Arc::new(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::refused(format!(
+            "{busy}; try again when it has ended"
+        ))),
+        Err(TryLockError::Error(error)) => Err(Error::io(path)(error)),
     }
 }
 
@@ -221,6 +274,26 @@ impl Identity {
             modified: metadata.modified().ok(),
         }
     }
+}
+
+/// Creates a new file and the folders it is in. Another database that shares the archive folder may
+/// remove an empty folder just before the file is in it: then it is made again.
+fn create_with_folders(path: &Path) -> io::Result<File> {
+    const TRIES: usize = 10;
+    let parent = path.parent().unwrap_or(path);
+    let create = || {
+        fs::create_dir_all(parent)?;
+        fault::io_point("file.create")?;
+        OpenOptions::new().write(true).create_new(true).open(path)
+    };
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    for _ in 1..TRIES {
+        match create() {
+            Err(error) if gone(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    create()
 }
 
 /// Makes sure that the archive folder exists.
@@ -301,15 +374,16 @@ pub fn folder_name(table: &str) -> String {
     name
 }
 
+/// Makes the names in a folder durable.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<()> {
+pub fn sync_folder(folder: &Path) -> Result<()> {
     let opened = File::open(folder).map_err(Error::io(folder))?;
     opened.sync_all().map_err(Error::io(folder))
 }
 
 /// Windows makes directory entries durable with the file.
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> Result<()> {
+pub fn sync_folder(_folder: &Path) -> Result<()> {
     Ok(())
 }
 

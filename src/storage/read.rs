@@ -74,18 +74,28 @@ impl VerifiedFile {
 
     /// The XXH3-128 of the whole file.
     pub fn checksum(&self) -> Result<[u8; 16]> {
-        let mut hash = Xxh3::new();
-        let mut buffer = vec![0; BLOCK_BYTES];
-        let mut start = 0;
-        while start < self.identity.bytes {
-            let left = self.identity.bytes - start;
-            let length = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
-            let block = &mut buffer[..length];
-            read_exact_at(&self.file, block, start).map_err(Error::reading_bytes(&self.path))?;
-            hash.update(block);
-            start += length as u64;
-        }
-        Ok(hash.digest128().to_be_bytes())
+        let whole = checksum(&self.file, self.identity.bytes, |_, _| {});
+        whole.map_err(Error::reading_bytes(&self.path))
+    }
+
+    /// Checks every byte of the file: against the checksum of the whole, and of its block.
+    pub fn check(&self, expected: [u8; 16]) -> Result<()> {
+        let mut wrong = None;
+        let found = checksum(&self.file, self.identity.bytes, |number, block| {
+            if self.blocks.get(number) != Some(&xxh3_64(block)) {
+                wrong.get_or_insert(number * BLOCK_BYTES);
+            }
+        });
+        let found = found.map_err(Error::reading_bytes(&self.path))?;
+        let reason = match (found == expected, wrong) {
+            (true, None) => return Ok(()),
+            (false, None) => "its checksum is not the catalog's".to_owned(),
+            (true, Some(_)) => "the catalog's checksums of its blocks are wrong".to_owned(),
+            (false, Some(place)) => {
+                format!("its bytes from {place} on are not those that were written")
+            }
+        };
+        Err(Error::damaged(&self.path)(reason))
     }
 
     /// The bytes from `start` on.
@@ -131,6 +141,28 @@ impl VerifiedFile {
             )),
         }
     }
+}
+
+/// The XXH3-128 of the first `bytes` of a file, whose blocks are shown to `see` with their numbers.
+pub fn checksum(
+    file: &File,
+    bytes: u64,
+    mut see: impl FnMut(usize, &[u8]),
+) -> io::Result<[u8; 16]> {
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; BLOCK_BYTES];
+    let (mut start, mut number) = (0, 0);
+    while start < bytes {
+        let length =
+            usize::try_from(bytes - start).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+        let block = &mut buffer[..length];
+        read_exact_at(file, block, start)?;
+        hash.update(block);
+        see(number, block);
+        start += length as u64;
+        number += 1;
+    }
+    Ok(hash.digest128().to_be_bytes())
 }
 
 #[cfg(unix)]

@@ -1,0 +1,296 @@
+//! The nightly run inside the application's process: one thread for each database file.
+//!
+//! Between two slots the thread only waits: it has no connection, no open file and no lock. So the
+//! connection that started it may close, the file may be replaced, and the process may end at any time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, Local, SecondsFormat, Utc};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value as Json, json};
+
+use super::slot;
+use super::times::Times;
+use crate::error::{Error, Result};
+use crate::settings::{self, AUTO_ARCHIVE_ENABLED, CLEANUP_CRON_TIMES, Config};
+use crate::sqlite::panic::guard;
+use crate::time::clock;
+use crate::value::Value;
+
+/// The longest sleep: the clock may be set, and the machine suspended, while the thread waits.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// What a thread and those who started it share.
+#[derive(Debug)]
+struct Schedule {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    times: Times,
+    /// Slots up to this time have been dealt with.
+    since: DateTime<Utc>,
+    stop: bool,
+    /// Whether the thread is there.
+    running: bool,
+    /// What went wrong at the last slot.
+    error: Option<String>,
+}
+
+/// The schedules of this process, by database file. `None` is one that was stopped by a call: loading
+/// the library once more does not start it again. No thread of ours ever takes this lock, so that a
+/// fork finds it free unless the application is calling at that moment.
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    process: 0,
+    schedules: BTreeMap::new(),
+});
+
+struct Registry {
+    process: u32,
+    schedules: BTreeMap<PathBuf, Option<Arc<Schedule>>>,
+}
+
+impl Registry {
+    fn lock() -> MutexGuard<'static, Self> {
+        let mut registry = lock(&REGISTRY);
+        let process = std::process::id();
+        if registry.process != process {
+            // A fork has the parent's memory, but not its threads.
+            registry.schedules.clear();
+            registry.process = process;
+        }
+        registry
+    }
+
+    fn running(&self, database: &Path) -> Option<Arc<Schedule>> {
+        let schedule = self.schedules.get(database)?.as_ref()?;
+        schedule.lock().running.then(|| Arc::clone(schedule))
+    }
+}
+
+/// A panic leaves nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `archive_schedule([times])`: starts the schedule or gives it other times, stops it if `times` is
+/// NULL, or shows it.
+pub fn archive_schedule(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    match arguments.first() {
+        None => Ok(show(file(connection).as_deref())),
+        Some(Value::Null) => Ok(json!({"stopped": stop(connection)})),
+        Some(Value::Text(text)) => {
+            let times = Times::parse(text)?;
+            if !AUTO_ARCHIVE_ENABLED.is_on(&Config::read(connection)?)? {
+                return Err(Error::refused(
+                    "automatic archiving is switched off; switch it on with \
+                     SELECT archive_config('auto_archive_enabled', 'true')",
+                ));
+            }
+            let database = check(connection)?;
+            start(&database, times)?;
+            Ok(show(Some(&database)))
+        }
+        Some(_) => Err(Error::refused("the times must be text, such as '03:30'")),
+    }
+}
+
+/// Starts the schedule that the environment asks for, when the library is loaded. Only a setting that
+/// cannot be read is an error: a database that cannot have a schedule is loaded without.
+pub fn start_by_environment(connection: &Connection) -> Result<()> {
+    let text = CLEANUP_CRON_TIMES.text(&Config::default())?;
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let asked = |config: &Config| {
+        Ok::<_, Error>(AUTO_ARCHIVE_ENABLED.is_set(config)? && AUTO_ARCHIVE_ENABLED.is_on(config)?)
+    };
+    // The database may be locked, or encrypted and not yet keyed; at each slot it is asked again.
+    let in_database = Config::read(connection).and_then(|config| asked(&config));
+    if !in_database.or_else(|_| asked(&Config::default()))? {
+        return Ok(());
+    }
+    let times = Times::parse(&text)
+        .map_err(|error| Error::refused(format!("CLEANUP_CRON_TIMES: {error}")))?;
+    let known = |database: &Path| Registry::lock().schedules.contains_key(database);
+    match file(connection) {
+        // What a call of archive_schedule said is stronger.
+        Some(database) if !known(&database) => {
+            let _ = check(connection).and_then(|database| start(&database, times));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The file of `main`, by the path that tells it from others; `None` if it is in memory or temporary.
+fn file(connection: &Connection) -> Option<PathBuf> {
+    let path = Path::new(connection.path().filter(|path| !path.is_empty())?);
+    let path = std::path::absolute(path).ok()?;
+    // The file may have been removed, and its schedule is still to be found.
+    let in_real_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let real = path.canonicalize().ok().or_else(in_real_folder);
+    Some(real.unwrap_or(path))
+}
+
+/// The database file, or why it cannot have a schedule.
+fn check(connection: &Connection) -> Result<PathBuf> {
+    let database = file(connection).filter(|path| path.is_file());
+    let database = database.ok_or_else(|| {
+        Error::refused("the database is in memory or temporary; only a file can have a schedule")
+    })?;
+    settings::check_writable(connection)?;
+    let sql = "SELECT sqlite_compileoption_used('THREADSAFE=0')";
+    // The function may be left out of a SQLite, which says nothing about threads.
+    if let Ok(true) = connection.query_row(sql, [], |row| row.get(0)) {
+        return Err(Error::refused(
+            "this SQLite was built without threads; run archive_run() from cron instead",
+        ));
+    }
+    probe(&database).map_err(|error| {
+        Error::refused(format!(
+            "the schedule needs a second connection, but {} cannot be opened by its path alone, \
+             as it could not if it were encrypted: {error}",
+            database.display()
+        ))
+    })?;
+    Ok(database)
+}
+
+/// Fails if a connection of the schedule's own cannot read the database.
+fn probe(database: &Path) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    let version = connection.query_row("PRAGMA main.schema_version", [], |_| Ok(()));
+    match version.map_err(Error::from) {
+        Err(error) if !error.is_busy() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Starts a thread for the database, or gives the one it has other times.
+fn start(database: &Path, times: Times) -> Result<()> {
+    let mut registry = Registry::lock();
+    if let Some(schedule) = registry.running(database) {
+        schedule.replace(times);
+        return Ok(());
+    }
+    let schedule = Arc::new(Schedule {
+        state: Mutex::new(State {
+            times,
+            since: clock::now(),
+            stop: false,
+            running: true,
+            error: None,
+        }),
+        changed: Condvar::new(),
+    });
+    let (shared, path) = (Arc::clone(&schedule), database.to_owned());
+    // Detached: the process ends without waiting for it.
+    thread::Builder::new()
+        .name("cold-schedule".to_owned())
+        .spawn(move || shared.work(&path))
+        .map_err(|error| Error::refused(format!("cannot start a thread: {error}")))?;
+    registry
+        .schedules
+        .insert(database.to_owned(), Some(schedule));
+    Ok(())
+}
+
+/// Ends the thread of the database, if there is one. A run that is going on goes on to its end.
+fn stop(connection: &Connection) -> bool {
+    let Some(database) = file(connection) else {
+        return false;
+    };
+    let mut registry = Registry::lock();
+    let running = registry.running(&database);
+    registry.schedules.insert(database, None);
+    running.inspect(|schedule| schedule.stop()).is_some()
+}
+
+/// What `archive_schedule()` returns.
+fn show(database: Option<&Path>) -> Json {
+    let schedule = database.and_then(|database| Registry::lock().running(database));
+    let state = schedule.as_ref().map(|schedule| schedule.lock());
+    let state = state.as_deref();
+    let next = state.and_then(|state| state.times.next(clock::now()));
+    json!({
+        "database": database.map(Path::to_string_lossy),
+        "times": state.map(|state| state.times.text()),
+        "next": next.map(|next| {
+            let next = next.with_timezone(&Local);
+            next.to_rfc3339_opts(SecondsFormat::Secs, false)
+        }),
+        "running": state.is_some(),
+        "error": state.and_then(|state| state.error.as_deref()),
+    })
+}
+
+impl Schedule {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.stop = true;
+        state.running = false;
+        self.changed.notify_all();
+    }
+
+    fn replace(&self, times: Times) {
+        let mut state = self.lock();
+        // The same times again must not make it forget a slot that is just coming.
+        if state.times.text() != times.text() {
+            state.times = times;
+            state.since = clock::now();
+            self.changed.notify_all();
+        }
+    }
+
+    /// The life of the thread.
+    fn work(&self, database: &Path) {
+        let _ = guard(|| {
+            while let Some(slot) = self.wait() {
+                let outcome = guard(|| slot::run(database, slot));
+                let mut state = self.lock();
+                state.error = outcome.err().map(|error| error.to_string());
+                // A slot that came during the run is not run again right after it.
+                state.since = clock::now();
+            }
+            Ok(())
+        });
+        self.lock().running = false;
+    }
+
+    /// Waits for the next slot; `None` if the thread is to end.
+    fn wait(&self) -> Option<DateTime<Utc>> {
+        let mut state = self.lock();
+        while !state.stop {
+            let now = clock::now();
+            // If the clock was set back, slots come again: `slot::claim` knows which are done.
+            let next = state.times.next(state.since.min(now));
+            let sleep = match next {
+                Some(next) if next <= now => {
+                    // After a long sleep only the last slot counts, which is the same for all
+                    // processes, whenever they woke up.
+                    let last = state.times.last(now);
+                    return Some(last.map_or(next, |last| last.max(next)));
+                }
+                Some(next) => (next - now).to_std().unwrap_or_default(),
+                None => LONGEST_SLEEP,
+            };
+            state.since = now;
+            let woken = self.changed.wait_timeout(state, sleep.min(LONGEST_SLEEP));
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        None
+    }
+}

@@ -1,0 +1,173 @@
+//! `archive_policy` and `archive_policy_drop`: which tables the nightly run archives, and how.
+
+use rusqlite::Connection;
+use rusqlite::types::Value as Owned;
+use serde_json::{Value as Json, json};
+
+use crate::archive::{check, options, plan::Rule};
+use crate::catalog::policies::{self, PolicyRecord};
+use crate::catalog::{self, identity};
+use crate::error::{Error, Result};
+use crate::options::Object;
+use crate::settings::{self, Setting};
+use crate::sql::{literal, quote, unquote, write_transaction};
+use crate::value::Value;
+
+/// What a hot_days that names an environment variable begins with.
+const VARIABLE: &str = "env:";
+/// The priority of a policy that does not say.
+const PRIORITY: i64 = 100;
+
+/// `archive_policy(table, hot_days [, options])`: registers a table for `archive_run`, or changes its
+/// policy. Everything is checked now rather than at night.
+pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let [table, hot_days, rest @ ..] = arguments else {
+        return Err(Error::Internal("too few arguments".into()));
+    };
+    let table = check::find_table(connection, *table)?;
+    let known: Vec<&str> = ["priority", "enabled"]
+        .into_iter()
+        .chain(options::KNOWN)
+        .collect();
+    let mut object = Object::parse(rest.first().copied().unwrap_or(Value::Null), &known)?;
+    let enabled = object.switch("enabled")?.unwrap_or(true);
+    object.remove("enabled");
+    let priority = match object.remove("priority") {
+        None => PRIORITY,
+        Some(priority) => priority.as_i64().ok_or_else(|| {
+            Error::refused(format!(
+                "option priority must be a whole number, not {priority}; the least goes first"
+            ))
+        })?,
+    };
+    let hot_days = match hot_days {
+        Value::Integer(days) => Owned::Integer(*days),
+        Value::Text(text) if text.starts_with(VARIABLE) => Owned::Text((*text).to_owned()),
+        Value::Null if object.get("before").is_none() => {
+            return Err(Error::refused(
+                "hot_days is NULL; give a number of days, or 'env:NAME'",
+            ));
+        }
+        _ => {
+            return Err(Error::refused(
+                "hot_days must be a whole number of days, or 'env:' and the name of an environment \
+                 variable; a policy has no fixed cutoff",
+            ));
+        }
+    };
+    let policy = PolicyRecord {
+        table: table.name.clone(),
+        hot_days,
+        priority,
+        enabled,
+        options: object.to_json(),
+    };
+    let options = policy.resolve(connection)?;
+    let (time_column, format) = check::time(connection, &table, &options)?;
+    Rule {
+        table: &table,
+        time_column,
+        format,
+        options: &options,
+    }
+    .check_condition(connection)?;
+    settings::check_writable(connection)?;
+    catalog::ensure(connection)?;
+    write_transaction(connection, || policies::save(connection, &policy))?;
+    Ok(json!({
+        "table": policy.table,
+        "hot_days": days(connection, &policy.hot_days)?,
+        "priority": priority,
+        "enabled": enabled,
+        "options": serde_json::from_str::<Json>(&policy.options).unwrap_or_default(),
+    }))
+}
+
+/// `archive_policy_drop(table)`: its cold rows stay.
+pub fn archive_policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let Some(Value::Text(name)) = arguments.first() else {
+        return Err(Error::refused("the table's name must be text"));
+    };
+    let name = unquote(name);
+    let dropped = catalog::exists(connection)?
+        && write_transaction(connection, || policies::remove(connection, &name))?;
+    match dropped {
+        true => Ok(json!({"table": name})),
+        false => Err(Error::refused(format!("{name} has no policy"))),
+    }
+}
+
+impl PolicyRecord {
+    /// What the policy asks for today.
+    pub fn resolve(&self, connection: &Connection) -> Result<options::Options> {
+        let object = Object::parse(Value::Text(&self.options), &options::KNOWN)?;
+        if let Some(condition) = object.text("where")? {
+            check_functions(connection, condition)?;
+        }
+        let days = days(connection, &self.hot_days)?;
+        let grace_hours = settings::GRACE_HOURS.number(connection, None)?;
+        options::Options::new(connection, Value::Integer(days), &object, grace_hours)
+    }
+}
+
+/// The number of days, which an environment variable or its setting may say.
+fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
+    let variable = match hot_days {
+        Owned::Integer(days) => return Ok(*days),
+        Owned::Text(text) => text.strip_prefix(VARIABLE).unwrap_or(text),
+        _ => return Err(Error::refused("hot_days in the catalog is not a number")),
+    };
+    if let Some(setting) = Setting::of_variable(variable) {
+        return match setting.is_hot_days() {
+            true => setting.number(connection, None),
+            false => Err(Error::refused(format!(
+                "{variable} is not a number of days"
+            ))),
+        };
+    }
+    let days = std::env::var(variable).unwrap_or_default();
+    match days.trim().parse() {
+        Ok(days) if days >= 0 => Ok(days),
+        _ if days.is_empty() => Err(Error::refused(format!(
+            "the environment variable {variable} is not set; set it to a number of days"
+        ))),
+        _ => Err(Error::refused(format!(
+            "the environment variable {variable} must be a whole number of days, not {days}"
+        ))),
+    }
+}
+
+/// Refuses a condition that names a function which SQL of a schema may not call: a policy travels
+/// with the database, and runs without anybody looking.
+fn check_functions(connection: &Connection, condition: &str) -> Result<()> {
+    /// SQLITE_DIRECTONLY
+    const DIRECT_ONLY: i64 = 0x0008_0000;
+    let mut statement = connection
+        .prepare("SELECT DISTINCT name FROM pragma_function_list WHERE flags & ?1 <> 0")?;
+    let names = statement.query_map([DIRECT_ONLY], |row| row.get::<_, String>(0))?;
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let words = condition.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
+    for word in words {
+        if names.iter().any(|name| name.eq_ignore_ascii_case(word)) {
+            return Err(Error::refused(format!(
+                "option where of a policy must not call {word}, which may do more than look at a row"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Fails if the policy's table is not there, or is none that can be archived.
+pub fn check_present(connection: &Connection, policy: &PolicyRecord) -> Result<()> {
+    match check::find_table(connection, Value::Text(&quote(&policy.table))) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let archived = identity::find(connection, &policy.table)?;
+            let error = archived.map_or(error, |table| identity::missing(&table.name));
+            let name = literal(&policy.table);
+            Err(Error::refused(format!(
+                "{error}; if it is gone for good, call archive_policy_drop({name})"
+            )))
+        }
+    }
+}
