@@ -367,3 +367,42 @@ def test_a_real_minute(path):
         wait(lambda: runs(path), seconds=80)
         assert datetime.now().astimezone() >= minute
         assert runs(path) == 1 and schedule(db)["error"] is None
+
+
+@pytest.mark.parametrize("stage", ["file.write:2", "publish.delete:3", "publish.commit:2"])
+def test_a_process_that_is_killed_in_the_midst_loses_nothing(path, stage):
+    """Killed by the fault, the run of one process is taken up by the next slot of another."""
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)")
+        sql = """WITH c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000)
+                 INSERT INTO t SELECT n, datetime('2020-01-01', '+' || (n / 500) || ' days'), hex(n)
+                 FROM c"""
+        connection.execute(sql)
+        connection.execute("INSERT INTO t VALUES (9999, '2999-01-01', 'hot')")
+        connection.execute("""SELECT archive_policy('t', 7, '{"grace_hours":0,"batch_size":100}')""")
+        expected = connection.execute("SELECT * FROM t ORDER BY id").fetchall()
+    every_two = "SELECT archive_schedule('*/2 * * * * *')"
+    with process(
+        CHILD, path, FAULTS_LIBRARY.with_suffix(""), fault=f"{stage}:kill", stdin=subprocess.PIPE
+    ) as doomed:
+        assert ask(doomed, every_two)["running"]
+        assert doomed.wait(timeout=30) == -9
+
+    def rows(table):
+        with closing(connect(path)) as connection:
+            return connection.execute(f"SELECT * FROM {table} ORDER BY id").fetchall()
+
+    with closing(connect(path)) as connection:
+        found = "SELECT count(*) FROM temp.sqlite_schema WHERE name = 'all_t'"
+        table = "all_t" if connection.execute(found).fetchone()[0] else "t"
+    assert rows(table) == expected
+    with child(path) as running:
+        assert ask(running, every_two)["running"]
+        done = "SELECT count(*) FROM archive_history WHERE operation = 'nightly' AND status = 'done'"
+        with closing(connect(path)) as connection:
+            wait(lambda: connection.execute(done).fetchone()[0] > 0)
+    assert rows("all_t") == expected and len(rows("cold_t")) == 3000
+    with closing(connect(path)) as connection:
+        (problems,) = connection.execute("SELECT archive_verify() ->> 'problems'").fetchone()
+        history = connection.execute("SELECT DISTINCT status FROM archive_history").fetchall()
+    assert problems == "[]" and ("interrupted",) in history
