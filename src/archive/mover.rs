@@ -7,8 +7,8 @@ use rusqlite::{Connection, Statement};
 
 use super::check::Reference;
 use super::pending::DecodedGroup;
-use super::plan::max_rowid;
-use super::read::HotReader;
+use super::plan::{Rule, max_rowid};
+use super::read::{HotReader, plain};
 use crate::catalog::files;
 use crate::cold::decode::{DecodedColumn, Scratch};
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ const CLOCK_ROWS: usize = 32;
 pub struct HotTable<'a> {
     pub connection: &'a Connection,
     pub table: &'a Table,
+    /// By which rows are old enough now, whatever it was when they were copied.
+    pub rule: &'a Rule<'a>,
     pub reader: &'a HotReader,
     /// Foreign keys that must not be left dangling.
     pub references: &'a [Reference],
@@ -139,8 +141,8 @@ impl<'p> Mover<'p> {
         Ok(row)
     }
 
-    /// Moves the rows that still equal their copy in the file, value by value, and that no other
-    /// table refers to. The others stay hot. Returns the first that is left.
+    /// Moves the rows that still equal their copy in the file, value by value, that are to go by the
+    /// present rule, and that no other table refers to. The others stay hot. Returns the first that is left.
     pub fn move_compared(
         &mut self,
         target: Target,
@@ -193,7 +195,7 @@ impl<'p> Mover<'p> {
         Ok(true)
     }
 
-    /// Whether the hot row, whose key is bound, is the same as its copy.
+    /// Whether the hot row, whose key is bound, is to go and the same as its copy.
     fn equals_copy(
         &mut self,
         group: &DecodedGroup,
@@ -205,8 +207,10 @@ impl<'p> Mover<'p> {
         let Some(hot) = hot.next()? else {
             return Ok(false);
         };
-        let referred: bool = hot.get(reader.width())?;
-        let Some(values) = group.values.as_ref().filter(|_| !referred) else {
+        let stays: bool = hot.get(reader.width())?;
+        let time = plain(hot.get_ref(reader.width() + 1)?);
+        let goes = !stays && self.hot.rule.due(time).is_some();
+        let Some(values) = group.values.as_ref().filter(|_| goes) else {
             return Ok(false);
         };
         for (index, column) in values.iter().enumerate() {
@@ -229,7 +233,8 @@ fn key_matches(hot: &HotTable<'_>, alias: &str) -> String {
     terms.collect::<Vec<_>>().join(" AND ")
 }
 
-/// Reads a hot row by its key, and whether another table's row refers to it.
+/// Reads a hot row by its key, whether it stays as the caller's condition or another table's row wants
+/// it to, and its time.
 fn select_hot(hot: &HotTable<'_>) -> String {
     let table = hot.table;
     let referred = hot.references.iter().map(|other| {
@@ -242,9 +247,11 @@ fn select_hot(hot: &HotTable<'_>) -> String {
         )
     });
     format!(
-        "SELECT {}, 0{} FROM {} t WHERE {}",
+        "SELECT {}, NOT {}{}, t.{} FROM {} t WHERE {}",
         hot.reader.select_list(),
+        hot.rule.condition(),
         referred.collect::<String>(),
+        quote(&table.columns[hot.rule.time_column].name),
         table.qualified(),
         key_matches(hot, "t"),
     )

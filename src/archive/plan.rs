@@ -38,14 +38,14 @@ pub struct Rule<'a> {
 
 impl Rule<'_> {
     /// The instant of a row, if it is before the cutoff.
-    fn due(&self, time: Value<'_>) -> Option<i64> {
+    pub fn due(&self, time: Value<'_>) -> Option<i64> {
         self.format
             .instant(time)
             .filter(|instant| *instant < self.options.cutoff)
     }
 
     /// SQL for whether a row matches the caller's condition.
-    fn condition(&self) -> String {
+    pub fn condition(&self) -> String {
         condition::sql(self.options.condition.as_deref())
     }
 

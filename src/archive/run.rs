@@ -341,6 +341,7 @@ impl Started<'_> {
             hot: HotTable {
                 connection,
                 table: rule.table,
+                rule,
                 reader: &reader,
                 references: &self.checked.references,
             },
@@ -382,10 +383,12 @@ impl Started<'_> {
         moved
     }
 
-    /// Publishes what an earlier run could not, and the staged files that are due.
+    /// Publishes what an earlier run could not, and the staged files that are due and have rows before
+    /// the cutoff.
     fn finish(&self, publisher: &Publisher<'_>, published: &mut Published) -> Result<()> {
         let due = staged::due_before(clock::now(), self.rule.options.grace_hours)?;
-        let unfinished = files::unfinished(self.connection, self.archived.id, &due)?;
+        let cutoff = format_instant(self.rule.options.cutoff);
+        let unfinished = files::unfinished(self.connection, self.archived.id, &due, &cutoff)?;
         let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
         let _mode = MoveMode::enter(self.connection)?;
         publisher.publish(unfinished, published)

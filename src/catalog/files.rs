@@ -112,18 +112,19 @@ pub fn all(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
 const STAGED: &str = "published = 0 AND staged_at IS NOT NULL";
 
 /// The files that an earlier run could not publish to their end, and the staged ones that were written
-/// before the time `staged_before`.
+/// before the time `staged_before` and have rows from before `cutoff`.
 pub fn unfinished(
     connection: &Connection,
     table: i64,
     staged_before: &str,
+    cutoff: &str,
 ) -> Result<Vec<FileEntry>> {
     let sql = format!(
         "{SELECT} WHERE table_id = ?1 AND published < rows
-             AND (NOT ({STAGED}) OR staged_at < ?2) ORDER BY id"
+             AND (NOT ({STAGED}) OR staged_at < ?2 AND time_min < ?3) ORDER BY id"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let files = statement.query_map((table, staged_before), from_row)?;
+    let files = statement.query_map((table, staged_before, cutoff), from_row)?;
     Ok(files.collect::<Result<_, _>>()?)
 }
 
