@@ -4,7 +4,7 @@
 -- hot rows" are one ordinary transaction. Version 2; docs/architecture.md explains each table.
 -- Columns without a type keep every value as it is; ANY would be NUMERIC in a table that is not STRICT.
 
--- schema_version, database_id, and tables: the names of those before _archive_anchor, in their order.
+-- schema_version and database_id.
 CREATE TABLE _archive_meta (
     key   TEXT PRIMARY KEY,
     value

@@ -6,25 +6,19 @@
 //!
 //! - a table that comes after the anchor was created later than the one that is registered, even if it
 //!   has its name: cold rows are never shown as its own without being asked for;
-//! - while the anchor is where it was, so is every table before it, whatever its name is now;
-//! - if it is elsewhere, by VACUUM or `.dump`, the order of the tables before it is left: they are those
-//!   of the list in `_archive_meta`, but for those that were dropped.
+//! - while the anchor is where it was, so is every table before it, whatever its name is now.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use serde_json::json;
 
 use super::columns;
 use super::tables::{self, ArchivedTable};
-use crate::catalog;
 use crate::error::{Error, Result};
 use crate::sql::literal;
 use crate::table::Table;
 
 const ANCHOR: &str = "_archive_anchor";
-/// The key in `_archive_meta` of the list of tables.
-const ORDER: &str = "tables";
 
 /// Where an archived table is in the database.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,59 +39,23 @@ pub fn locate(connection: &Connection, table: &ArchivedTable) -> Result<Location
             "the archive catalog is damaged: it has no table {ANCHOR}"
         ))
     })?;
-    let found = match table.place {
-        None => None,
-        Some(known) if anchor == table.anchor => name_at(connection, known)?,
-        Some(_) => name_by_order(connection, &table.name, anchor)?,
+    let named = place(connection, &table.name)?;
+    let Some(known) = table.place else {
+        return Ok(match named {
+            Some(_) => Location::Recreated,
+            None => Location::Missing,
+        });
     };
-    Ok(match (found, place(connection, &table.name)?) {
-        (Some(name), _) => Location::Here(name),
-        (None, Some(_)) => Location::Recreated,
-        (None, None) => Location::Missing,
-    })
-}
-
-/// The present name of the table that was `name` when the order of tables was noted, if that is certain.
-fn name_by_order(connection: &Connection, name: &str, anchor: i64) -> Result<Option<String>> {
-    let now = names_before(connection, anchor)?;
-    let noted: String = catalog::meta(connection, ORDER)?;
-    let then: Vec<String> = serde_json::from_str(&noted).map_err(|_| {
-        Error::refused(format!(
-            "the archive catalog is damaged: its {ORDER} is no list"
-        ))
-    })?;
-    let same = |a: &String, b: &str| a.eq_ignore_ascii_case(b);
-    if now.len() == then.len() {
-        // None was dropped, and a new one comes after the anchor: each is in its place.
-        let place = then.iter().position(|known| same(known, name));
-        return Ok(place.and_then(|place| now.get(place).cloned()));
+    if anchor == table.anchor
+        && let Some(name) = name_at(connection, known)?
+    {
+        return Ok(Location::Here(name));
     }
-    let mut left = then.iter();
-    let only_dropped = now.iter().all(|name| left.any(|known| same(known, name)));
-    let present = now.iter().find(|present| same(present, name));
-    Ok(present.filter(|_| only_dropped).cloned())
-}
-
-/// The tables before the anchor in their order, but for those that VACUUM may move.
-fn names_before(connection: &Connection, anchor: i64) -> Result<Vec<String>> {
-    let sql = "SELECT name FROM main.sqlite_schema
-               WHERE type = 'table' AND rootpage > 0 AND rowid < ?1
-                 AND substr(name, 1, 7) <> 'sqlite_' COLLATE NOCASE
-               ORDER BY rowid";
-    let mut statement = connection.prepare_cached(sql)?;
-    let names = statement.query_map([anchor], |row| row.get(0))?;
-    Ok(names.collect::<Result<_, _>>()?)
-}
-
-/// Notes the order of the tables, for when the anchor is elsewhere.
-fn note_order(connection: &Connection) -> Result<()> {
-    let Some((anchor, _)) = place(connection, ANCHOR)? else {
-        return Ok(());
-    };
-    let names = json!(names_before(connection, anchor)?).to_string();
-    let sql = "INSERT OR REPLACE INTO main._archive_meta VALUES (?1, ?2)";
-    connection.execute(sql, (ORDER, names))?;
-    Ok(())
+    Ok(match named {
+        Some((place, name)) if place < anchor && anchor != table.anchor => Location::Here(name),
+        Some(_) => Location::Recreated,
+        None => Location::Missing,
+    })
 }
 
 /// The place of a table in `sqlite_schema`, and its name as it is written there.
@@ -161,7 +119,7 @@ pub fn refresh(connection: &Connection) -> Result<()> {
         }
         tables::update(connection, &table)?;
     }
-    note_order(connection)
+    Ok(())
 }
 
 fn rename(connection: &Connection, table: &ArchivedTable, name: &str) -> Result<()> {
@@ -247,7 +205,6 @@ pub fn register(connection: &Connection, hot: &Table, folder: &str) -> Result<Ar
             let mut table = get(connection, id)?;
             settle(connection, &mut table)?;
             tables::update(connection, &table)?;
-            note_order(connection)?;
             id
         }
     };
@@ -278,8 +235,7 @@ pub fn adopt(
     let (place, anchor) = place_before_anchor(connection, &table.name)?;
     (table.place, table.anchor) = (Some(place), anchor);
     set_columns(connection, table, &hot, &ids)?;
-    tables::update(connection, table)?;
-    note_order(connection)
+    tables::update(connection, table)
 }
 
 /// The error for a table that has the name of an archived one, but is not that one.
