@@ -20,6 +20,7 @@ const ROWS: i64 = 4_000;
 
 fn table() -> Table {
     let column = |(name, declared_type): (&str, &str)| Column {
+        id: 0,
         name: name.to_owned(),
         declared_type: declared_type.to_owned(),
         collation: "BINARY".to_owned(),
@@ -32,6 +33,7 @@ fn table() -> Table {
         ("created_at", "TEXT"),
     ];
     Table {
+        sql: String::new(),
         name: "tasks".to_owned(),
         columns: columns.into_iter().map(column).collect(),
         key: Key::Rowid {

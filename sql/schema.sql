@@ -26,7 +26,7 @@ CREATE TABLE _archive_policy (
     options    TEXT NOT NULL             -- JSON: those of archive_table
 ) WITHOUT ROWID;
 
--- One row for each table that has been archived. The last four columns say which table that is:
+-- One row for each table that has been archived. The last five columns say which table that is:
 -- docs/architecture.md, "Which table it is".
 CREATE TABLE _archive_table (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -36,7 +36,9 @@ CREATE TABLE _archive_table (
     time_format TEXT NOT NULL,
     columns     TEXT NOT NULL,           -- JSON, as in _archive_schema: when it was last looked at
     place       INTEGER,                 -- its rowid in sqlite_schema then; NULL: not in the database
-    anchor      INTEGER NOT NULL         -- the rowid of _archive_anchor in sqlite_schema then
+    rank        INTEGER,                 -- how many tables came before it there
+    anchor      INTEGER NOT NULL,        -- the rowid of _archive_anchor in sqlite_schema then
+    anchor_rank INTEGER NOT NULL         -- how many tables came before that
 );
 
 -- The columns that cold files of a table were written with.

@@ -131,21 +131,22 @@ impl<'a> Value<'a> {
     pub fn stored_bytes(self) -> u64 {
         let content = match self {
             Self::Null | Self::Integer(0 | 1) => 0,
-            Self::Integer(integer) => match integer.unsigned_abs() {
-                ..0x80 => 1,
-                ..0x8000 => 2,
-                ..0x80_0000 => 3,
-                ..0x8000_0000 => 4,
-                ..0x8000_0000_0000 => 6,
-                _ => 8,
+            // The least of 1, 2, 3, 4, 6 and 8 bytes that hold it with its sign.
+            Self::Integer(integer) => match 64 - integer.unsigned_abs().leading_zeros() {
+                ..=7 => 1,
+                8..=15 => 2,
+                16..=23 => 3,
+                24..=31 => 4,
+                32..=47 => 6,
+                48.. => 8,
             },
             Self::Real(_) => 8,
             _ => self.bytes().len() as u64,
         };
         let header = match content {
-            ..58 => 1,
-            ..8186 => 2,
-            _ => 3,
+            ..=57 => 1,
+            58..=8185 => 2,
+            8186.. => 3,
         };
         header + content
     }

@@ -49,11 +49,15 @@ FROM series;
 """
 
 
+# What the names of the points of an archive run begin with; other flows have tests of their own.
+FLOW = ("run.", "plan.", "read.", "file.", "folder.", "publish.")
+
+
 def fault_points():
-    """The names of the fault points that the test build knows."""
+    """The names of the fault points of an archive run that the test build knows."""
     with closing(connect(":memory:", FAULTS_LIBRARY)) as connection:
         (version,) = connection.execute("SELECT archive_version()").fetchone()
-    return json.loads(version)["fault_points"]
+    return [point for point in json.loads(version)["fault_points"] if point.startswith(FLOW)]
 
 
 def passes():

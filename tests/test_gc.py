@@ -3,12 +3,11 @@
 import json
 import os
 import sqlite3
-import threading
 import time
 
 import pytest
 
-from conftest import FAULTS_LIBRARY, archive, connect
+from conftest import FAULTS_LIBRARY, archive, connect, process
 
 DAY = 86_400
 
@@ -125,7 +124,13 @@ def test_empty_partition_folders_go(db, path):
     note.write_text("a note")
     call(db, "archive_gc()")
     left = {entry.relative_to(root).as_posix() for entry in root.rglob("*") if entry.is_dir()}
-    assert left == {"t", "mine", "t/year=2020", "t/year=2020/month=02", "t/year=2020/month=02/day=03"}
+    assert left == {
+        "t",
+        "mine",
+        "t/year=2020",
+        "t/year=2020/month=02",
+        "t/year=2020/month=02/day=03",
+    }
     note.unlink()
     call(db, "archive_gc()")
     assert {entry.name for entry in root.iterdir() if entry.is_dir()} == {"t", "mine"}
@@ -145,38 +150,35 @@ def test_links_are_not_followed(db, path, tmp_path):
     assert secret.exists()
 
 
+ARCHIVER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.enable_load_extension(True)
+db.load_extension(sys.argv[2])
+db.execute("SELECT archive_table('t', 7)").fetchall()
+"""
+
+
 def test_two_databases_that_share_a_folder(tmp_path, monkeypatch):
-    """One's archive_gc removes empty folders while the other writes to new ones: no run fails."""
+    """One's archive_gc removes a folder just before the other writes its first file to it."""
     monkeypatch.setenv("ARCHIVE_DIR", str(tmp_path / "shared"))
-    writer = connect(tmp_path / "a.db")
-    stop = threading.Event()
-    errors = []
-
-    def collect():
-        other = connect(tmp_path / "b.db")
-        fill(other, tmp_path / "b.db", "b")
-        while not stop.is_set():
-            try:
-                call(other, "archive_gc('{\"retention_days\":0}')")
-            except sqlite3.Error as error:
-                errors.append(error)
-                break
-        other.close()
-
-    writer.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)")
-    collector = threading.Thread(target=collect)
-    collector.start()
-    try:
-        sql = """WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < 600)
-                 INSERT INTO t (ts) SELECT date('2020-01-01', n || ' days') FROM c"""
-        writer.execute(sql)
-        assert archive(writer, "t", 7)["files"] == 600
-        assert call(writer, "archive_verify()")["problems"] == []
-    finally:
-        stop.set()
-        collector.join()
-        writer.close()
-    assert errors == []
+    db, other = connect(tmp_path / "a.db"), connect(tmp_path / "b.db")
+    fill(other, tmp_path / "b.db", "b")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)")
+    db.execute("INSERT INTO t (ts) VALUES ('2020-01-01'), ('2999-01-01')")
+    place = tmp_path / "shared/t/year=2020/month=01/day=01"
+    library = FAULTS_LIBRARY.with_suffix("")
+    with process(ARCHIVER, tmp_path / "a.db", library, fault="file.create:1:sleep") as child:
+        while not place.exists():
+            assert child.poll() is None, child.stderr.read()
+        call(other, "archive_gc()")
+        assert not place.exists() and child.poll() is None
+        _, errors = child.communicate(timeout=30)
+    assert child.returncode == 0, errors
+    assert len(list(place.iterdir())) == 1
+    assert call(db, "archive_verify()") == {"files": 1, "rows": 1, "problems": []}
+    db.close()
+    other.close()
 
 
 def test_age_is_told_by_the_library_s_clock(path, monkeypatch):

@@ -11,11 +11,9 @@ from conftest import archive
 def fill(db, path, name="t", rows=200, options=None):
     """A table with two cold files; their paths in the catalog, and on disk."""
     db.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, ts TEXT, v TEXT, n REAL)")
-    db.execute(
-        f"""WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {rows})
+    db.execute(f"""WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {rows})
             INSERT INTO {name} SELECT n, '2020-01-0' || (1 + n % 2) || ' 01:02:03', 'value ' || n || hex(randomblob(6)),
-                iif(n % 5, n / 7.0, NULL) FROM c"""
-    )
+                iif(n % 5, n / 7.0, NULL) FROM c""")
     db.execute(f"INSERT INTO {name} VALUES (99999, '2999-01-01', 'hot', 1)")
     archive(db, name, 7, options or {})
     sql = """SELECT path FROM _archive_file f JOIN _archive_table t ON t.id = f.table_id
@@ -163,10 +161,8 @@ def loosen(db, table):
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute("PRAGMA ignore_check_constraints = ON")
     columns = ", ".join(f'"{row[1]}"' for row in db.execute(f"PRAGMA table_info({table})"))
-    db.executescript(
-        f"""CREATE TABLE loose ({columns}); INSERT INTO loose SELECT * FROM {table};
-            DROP TABLE {table}; ALTER TABLE loose RENAME TO {table};"""
-    )
+    db.executescript(f"""CREATE TABLE loose ({columns}); INSERT INTO loose SELECT * FROM {table};
+            DROP TABLE {table}; ALTER TABLE loose RENAME TO {table};""")
 
 
 @pytest.mark.parametrize("change, words", WRONG, ids=[change for change, _ in WRONG])
@@ -197,8 +193,14 @@ def test_wrong_rows_of_files(db, path, change, words):
 
 
 RANGES = [
-    ("UPDATE _archive_range SET min = 100 WHERE \"column\" = 'id'", "column id has a value outside"),
-    ("UPDATE _archive_range SET max = 100 WHERE \"column\" = 'id'", "column id has a value outside"),
+    (
+        "UPDATE _archive_range SET min = 100 WHERE \"column\" = 'id'",
+        "column id has a value outside",
+    ),
+    (
+        "UPDATE _archive_range SET max = 100 WHERE \"column\" = 'id'",
+        "column id has a value outside",
+    ),
     ("UPDATE _archive_range SET max = 'a' WHERE \"column\" = 'v'", "column v has a value outside"),
     ("UPDATE _archive_range SET kinds = 4 WHERE \"column\" = 'n'", "column n has a value outside"),
     ("UPDATE _archive_range SET kinds = 4000 WHERE \"column\" = 'n'", "is wrong for column n"),
@@ -266,5 +268,3 @@ def test_a_copied_file(db, path):
     paths, (first, second) = fill(db, path)
     shutil.copy(first, second)
     problem(db, str(second), f"it is the file {paths[0]}")
-
-

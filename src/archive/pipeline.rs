@@ -103,28 +103,39 @@ impl Pipeline<'_> {
     fn publish(&self, results: Vec<Written>, published: &mut Published) -> Result<usize> {
         let mut bytes = 0;
         let mut files = Vec::with_capacity(results.len());
+        let mut failed = None;
         for result in results {
-            let (file, ticket) = result?;
-            bytes += ticket.bytes;
-            files.push(((self.entry)(file), ticket.read_at));
+            match result {
+                Ok((file, ticket)) => {
+                    bytes += ticket.bytes;
+                    files.push(((self.entry)(file), ticket.read_at));
+                }
+                // Files that were written before it are not lost by it.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
         let before = published.rows();
-        let outcome = match self.staging {
-            true => {
-                let entries: Vec<NewEntry> = files.into_iter().map(|(entry, _)| entry).collect();
-                match entries.is_empty() {
-                    true => Ok(()),
-                    false => self.publisher.stage(&entries, published),
-                }
-            }
-            false => {
-                let publishing = |(entry, read_at)| Publishing::New { entry, read_at };
-                let files = files.into_iter().map(publishing).collect();
-                self.publisher.publish(files, published)
-            }
-        };
+        let outcome = self.put_into_catalog(files, published);
         self.progress.advance(published.rows() - before);
-        outcome.map(|()| bytes)
+        failed.map_or(outcome, Err).map(|()| bytes)
+    }
+
+    /// Files, each with `sql::data_version` before its first row was read.
+    fn put_into_catalog(
+        &self,
+        files: Vec<(NewEntry, i64)>,
+        published: &mut Published,
+    ) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        if self.staging {
+            let entries: Vec<NewEntry> = files.into_iter().map(|(entry, _)| entry).collect();
+            return self.publisher.stage(&entries, published);
+        }
+        let publishing = |(entry, read_at)| Publishing::New { entry, read_at };
+        let files = files.into_iter().map(publishing).collect();
+        self.publisher.publish(files, published)
     }
 }
 

@@ -194,6 +194,14 @@ pub fn range(connection: &Connection, file: &FileEntry, column: &str) -> Result<
     Ok(range.optional()?)
 }
 
+/// The largest integer in a column of a table's files, as far as that is known.
+pub fn largest(connection: &Connection, table: i64, column: &str) -> Result<Option<i64>> {
+    let sql = "SELECT max(r.max) FROM main._archive_schema s
+                   JOIN main._archive_range r ON r.schema_id = s.id AND r.\"column\" = ?2
+               WHERE s.table_id = ?1 AND typeof(r.max) = 'integer'";
+    Ok(connection.query_row(sql, (table, column), |row| row.get(0))?)
+}
+
 fn range_from_row(row: &Row<'_>) -> rusqlite::Result<Range> {
     Ok(Range {
         kinds: Kinds::from_bits_truncate(row.get(0)?),

@@ -6,14 +6,15 @@
 //!
 //! - a table that comes after the anchor was created later than the one that is registered, even if it
 //!   has its name: cold rows are never shown as its own without being asked for;
-//! - while the anchor is where it was, so is every table before it, whatever its name is now.
+//! - while the anchor is where it was, so is every table before it, whatever its name is now. Where VACUUM
+//!   or `.dump` has given both new rowids, their ranks are the same, unless a table was dropped as well.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::columns;
-use super::tables::{self, ArchivedTable};
+use super::tables::{self, ArchivedTable, Place};
 use crate::error::{Error, Result};
 use crate::sql::literal;
 use crate::table::Table;
@@ -33,12 +34,7 @@ pub enum Location {
 
 /// Looks for an archived table.
 pub fn locate(connection: &Connection, table: &ArchivedTable) -> Result<Location> {
-    let anchor = place(connection, ANCHOR)?.map(|(place, _)| place);
-    let anchor = anchor.ok_or_else(|| {
-        Error::refused(format!(
-            "the archive catalog is damaged: it has no table {ANCHOR}"
-        ))
-    })?;
+    let anchor = anchor(connection)?;
     let named = place(connection, &table.name)?;
     let Some(known) = table.place else {
         return Ok(match named {
@@ -46,25 +42,48 @@ pub fn locate(connection: &Connection, table: &ArchivedTable) -> Result<Location
             None => Location::Missing,
         });
     };
-    if anchor == table.anchor
-        && let Some(name) = name_at(connection, known)?
-    {
-        return Ok(Location::Here(name));
-    }
-    Ok(match named {
-        Some((place, name)) if place < anchor && anchor != table.anchor => Location::Here(name),
-        Some(_) => Location::Recreated,
-        None => Location::Missing,
+    let found = if anchor.rowid == table.anchor.rowid {
+        name_at(connection, known.rowid)?
+    } else if anchor.rank == table.anchor.rank {
+        name_of_rank(connection, known.rank)?
+    } else {
+        let old = |(place, _): &(Place, String)| place.rowid < anchor.rowid;
+        named.clone().filter(old).map(|(_, name)| name)
+    };
+    Ok(match (found, named) {
+        (Some(name), _) => Location::Here(name),
+        (None, Some(_)) => Location::Recreated,
+        (None, None) => Location::Missing,
     })
 }
 
-/// The place of a table in `sqlite_schema`, and its name as it is written there.
-fn place(connection: &Connection, name: &str) -> Result<Option<(i64, String)>> {
+fn anchor(connection: &Connection) -> Result<Place> {
+    let found = place(connection, ANCHOR)?.map(|(place, _)| place);
+    found.ok_or_else(|| {
+        Error::refused(format!(
+            "the archive catalog is damaged: it has no table {ANCHOR}"
+        ))
+    })
+}
+
+/// SQL for a table that is not SQLite's own, which come and go by themselves. No LIKE: an application
+/// may have put its own function in the place of SQLite's.
+const IS_TABLE: &str = "type = 'table'
+    AND NOT (name COLLATE NOCASE >= 'sqlite_' AND name COLLATE NOCASE < 'sqlite`')";
+
+/// The place of a table, and its name as it is written there.
+fn place(connection: &Connection, name: &str) -> Result<Option<(Place, String)>> {
     let sql = "SELECT rowid, name FROM main.sqlite_schema
                WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
     let mut statement = connection.prepare_cached(sql)?;
     let row = statement.query_row([name], |row| Ok((row.get(0)?, row.get(1)?)));
-    Ok(row.optional()?)
+    let Some((rowid, name)) = row.optional()? else {
+        return Ok(None);
+    };
+    let sql = format!("SELECT count(*) FROM main.sqlite_schema WHERE rowid < ?1 AND {IS_TABLE}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rank = statement.query_row([rowid], |row| row.get(0))?;
+    Ok(Some((Place { rowid, rank }, name)))
 }
 
 /// The name of the table in a place of `sqlite_schema`.
@@ -72,6 +91,15 @@ fn name_at(connection: &Connection, place: i64) -> Result<Option<String>> {
     let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rowid = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([place], |row| row.get(0)).optional()?)
+}
+
+/// The name of the table that so many come before.
+fn name_of_rank(connection: &Connection, rank: i64) -> Result<Option<String>> {
+    let sql = format!(
+        "SELECT name FROM main.sqlite_schema WHERE {IS_TABLE} ORDER BY rowid LIMIT 1 OFFSET ?1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row([rank], |row| row.get(0)).optional()?)
 }
 
 /// The archived table that the table `name` of the database is, if any. There must be a catalog.
@@ -176,21 +204,23 @@ fn set_columns(
 }
 
 /// The places of a table of the database and of the anchor, which comes after it.
-fn place_before_anchor(connection: &Connection, name: &str) -> Result<(i64, i64)> {
-    let missing = |name: &str| Error::refused(format!("no such table: {name}"));
-    let (table, _) = place(connection, name)?.ok_or_else(|| missing(name))?;
-    let (anchor, _) = place(connection, ANCHOR)?.ok_or_else(|| missing(ANCHOR))?;
-    if table < anchor {
-        return Ok((table, anchor));
+fn place_before_anchor(connection: &Connection, name: &str) -> Result<(Place, Place)> {
+    let missing = || Error::refused(format!("no such table: {name}"));
+    let (table, _) = place(connection, name)?.ok_or_else(missing)?;
+    let old = anchor(connection)?;
+    if table.rowid < old.rowid {
+        return Ok((table, old));
     }
     connection.execute_batch(&format!(
         "DROP TABLE main.{ANCHOR}; CREATE TABLE main.{ANCHOR} (unused);"
     ))?;
-    let (moved, _) = place(connection, ANCHOR)?.ok_or_else(|| missing(ANCHOR))?;
+    let new = anchor(connection)?;
     // Every other registered table is where it was, or has been told from the one that has its name.
-    let sql = "UPDATE main._archive_table SET anchor = ?2 WHERE anchor = ?1";
-    connection.execute(sql, (anchor, moved))?;
-    Ok((table, moved))
+    // The anchor is no longer before this one.
+    let (table, _) = place(connection, name)?.ok_or_else(missing)?;
+    let sql = "UPDATE main._archive_table SET anchor = ?2, anchor_rank = ?3 WHERE anchor = ?1";
+    connection.execute(sql, (old.rowid, new.rowid, new.rank))?;
+    Ok((table, new))
 }
 
 /// The archived table that `hot` is, with everything known of it brought up to date; it is registered

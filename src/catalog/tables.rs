@@ -20,14 +20,22 @@ pub struct ArchivedTable {
     pub time_format: Option<TimeFormat>,
     /// When it was last looked at, with their numbers.
     pub columns: Vec<Column>,
-    /// Its rowid in `sqlite_schema` when it was last looked at; `None` if no table of the database is
-    /// this one.
-    pub place: Option<i64>,
+    /// Its place when it was last looked at; `None` if no table of the database is this one.
+    pub place: Option<Place>,
     /// The anchor's then.
-    pub anchor: i64,
+    pub anchor: Place,
 }
 
-const SELECT: &str = "SELECT id, name, folder, time_column, time_format, columns, place, anchor
+/// Where a table is in `sqlite_schema`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    pub rowid: i64,
+    /// How many tables come before it, SQLite's own not counted.
+    pub rank: i64,
+}
+
+const SELECT: &str = "SELECT id, name, folder, time_column, time_format, columns, place, rank,
+                             anchor, anchor_rank
                       FROM main._archive_table";
 
 fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
@@ -38,8 +46,14 @@ fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
         time_column: row.get(3)?,
         time_format: TimeFormat::from_name(row.get_ref(4)?.as_str().unwrap_or_default()),
         columns: columns_from_json(row.get_ref(5)?.as_str().unwrap_or_default())?,
-        place: row.get(6)?,
-        anchor: row.get(7)?,
+        place: match (row.get(6)?, row.get(7)?) {
+            (Some(rowid), Some(rank)) => Some(Place { rowid, rank }),
+            _ => None,
+        },
+        anchor: Place {
+            rowid: row.get(8)?,
+            rank: row.get(9)?,
+        },
     })
 }
 
@@ -78,8 +92,8 @@ pub fn insert(
 ) -> Result<i64> {
     connection.execute(
         "INSERT INTO main._archive_table
-             (name, folder, time_column, time_format, columns, place, anchor)
-         VALUES (?1, ?2, '', '', ?3, NULL, 0)",
+             (name, folder, time_column, time_format, columns, anchor, anchor_rank)
+         VALUES (?1, ?2, '', '', ?3, 0, 0)",
         (
             name,
             free_folder(connection, folder)?,
@@ -107,7 +121,7 @@ fn free_folder(connection: &Connection, folder: &str) -> Result<String> {
 pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
     connection.execute(
         "UPDATE main._archive_table SET name = ?2, time_column = ?3, time_format = ?4, columns = ?5,
-             place = ?6, anchor = ?7
+             place = ?6, rank = ?7, anchor = ?8, anchor_rank = ?9
          WHERE id = ?1",
         params![
             table.id,
@@ -115,8 +129,10 @@ pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
             table.time_column,
             table.time_format.map_or("", TimeFormat::name),
             columns_to_json(&table.columns),
-            table.place,
-            table.anchor,
+            table.place.map(|place| place.rowid),
+            table.place.map(|place| place.rank),
+            table.anchor.rowid,
+            table.anchor.rank,
         ],
     )?;
     Ok(())

@@ -16,6 +16,7 @@ use super::{copy, database_path, is_unreadable, open};
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{self, BACKUP_KEEP, Config};
+use crate::sql::patiently;
 use crate::storage::{self, Lock};
 use crate::time::clock;
 use crate::value::Value;
@@ -60,13 +61,13 @@ pub fn archive_backup(connection: &Connection, arguments: &[Value<'_>]) -> Resul
             ));
         }
     };
-    if path.is_none() && keep(connection)? == 0 {
+    if path.is_none() && patiently(|| keep(connection))? == 0 {
         return Err(Error::refused(
             "no backups are kept, as backup_keep is 0; give a path, or set it with \
              archive_config('backup_keep', 3)",
         ));
     }
-    let _lock = lock_archive(connection)?;
+    let _lock = patiently(|| lock_archive(connection))?;
     Ok(backup(connection, path)?.to_json())
 }
 
@@ -100,6 +101,7 @@ pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
     if let Some(database) = &database {
         refuse_encrypted(database)?;
     }
+    let keep = patiently(|| keep(connection))?;
     let place = Place::new(database.as_deref(), path)?;
     let _lock = storage::lock(
         &place.hidden("lock"),
@@ -116,7 +118,7 @@ pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
     })?;
     let (kept, removed) = match path {
         Some(_) => (None, Vec::new()),
-        None => rotate(&place, &target, keep(connection)?)?,
+        None => rotate(&place, &target, keep)?,
     };
     Ok(Backup {
         path: target,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::open;
 use crate::error::{Error, Result};
-use crate::sql::{data_version, quote};
+use crate::sql::{data_version, patiently, quote};
 use crate::sqlite::panic::guard;
 
 /// Pages that are copied between two looks at the clock.
@@ -34,7 +34,10 @@ pub fn copy(source: &Connection, target: &Path) -> Result<()> {
     copy.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
     copy.execute_batch("PRAGMA synchronous = OFF")?;
     let backup = Backup::new(source, &mut copy)?;
-    let journal: String = source.query_row("PRAGMA main.journal_mode", [], |row| row.get(0))?;
+    let journal: String = patiently(|| {
+        let sql = "PRAGMA main.journal_mode";
+        Ok(source.query_row(sql, [], |row| row.get(0))?)
+    })?;
     let mut turn = match journal.as_str() {
         "wal" | "memory" => Duration::MAX,
         _ => FIRST_TURN,

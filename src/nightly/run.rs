@@ -69,13 +69,14 @@ pub fn scheduled(connection: &Connection) -> Result<()> {
 
 fn run(connection: &Connection, request: Request) -> Result<Json> {
     let start = Instant::now();
+    let skipped = |reason: &str| {
+        Ok(json!({"status": "skipped", "reason": reason, "tables": [], "errors": []}))
+    };
     if !settings::AUTO_ARCHIVE_ENABLED.is_on(&Config::read(connection)?)? {
-        return Ok(json!({
-            "status": "skipped",
-            "reason": "auto_archive_enabled is false",
-            "tables": [],
-            "errors": [],
-        }));
+        return skipped("auto_archive_enabled is false");
+    }
+    if !catalog::exists(connection)? {
+        return skipped("there are no policies; archive_policy registers a table");
     }
     if !connection.is_autocommit() {
         return Err(Error::refused("it cannot run inside a transaction"));
@@ -127,7 +128,6 @@ impl<'c> Night<'c> {
     fn begin(connection: &'c Connection, request: Request) -> Result<Self> {
         let folder = settings::folder(connection, &Config::read(connection)?)?;
         storage::prepare(folder.root())?;
-        catalog::ensure(connection)?;
         let archive = settings::archive(connection)?;
         let lock = archive.lock()?;
         cleanup::bury_dead_runs(connection, &archive)?;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde_json::{Value as Json, json};
@@ -15,6 +15,9 @@ use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{Config, VACUUM_FREE_PERCENT};
 use crate::table::Table;
+
+/// How long the checkpoint after it may keep writers waiting.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// What became of a VACUUM.
 #[derive(Debug)]
@@ -94,8 +97,9 @@ fn run(path: &Path, percent: usize) -> Result<Vacuum> {
     };
     let bytes_before = length()?;
     second.execute_batch("VACUUM")?;
-    // In WAL mode the file only shrinks once the WAL is in it. Readers may be in the way: then the
-    // application's own checkpoints do it later.
+    // In WAL mode the file only shrinks once the WAL is in it. While it waits for readers, writers wait
+    // for it: if they are in the way, the application's own checkpoints do it later.
+    second.busy_timeout(CHECKPOINT_TIMEOUT)?;
     let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
     second.query_row(sql, [], |_| Ok(()))?;
     Ok(Vacuum::Done {

@@ -1,7 +1,6 @@
 //! Cold rows into the hot table, exactly as they were.
 
 use rusqlite::Statement;
-use rusqlite::ffi;
 use rusqlite::types::Value as Owned;
 
 use super::options::OnConflict;
@@ -136,6 +135,8 @@ pub struct Inserter<'a> {
     insert: Statement<'a>,
     /// Whether a rowid that nobody chose has been given to another row.
     taken: Option<Statement<'a>>,
+    /// The largest rowid in use.
+    last: Option<Statement<'a>>,
     scratch: Scratch,
     /// Rows that got another rowid.
     pub renumbered: u64,
@@ -144,18 +145,24 @@ pub struct Inserter<'a> {
 impl<'a> Inserter<'a> {
     pub fn new(target: &'a Target<'a>, on_conflict: OnConflict) -> Result<Self> {
         let (connection, table) = (target.connection, target.table);
-        let taken = match &table.key {
-            Key::Rowid { name, alias: None } => Some(connection.prepare(&format!(
-                "SELECT 1 FROM {} WHERE {name} = ?1",
-                table.qualified()
-            ))?),
-            _ => None,
+        let (taken, last) = match &table.key {
+            Key::Rowid { name, alias: None } => {
+                let from = format!("FROM {}", table.qualified());
+                let taken = format!("SELECT 1 {from} WHERE {name} = ?1");
+                let last = format!("SELECT max({name}) {from}");
+                (
+                    Some(connection.prepare(&taken)?),
+                    Some(connection.prepare(&last)?),
+                )
+            }
+            _ => (None, None),
         };
         Ok(Self {
             target,
             on_conflict,
             insert: connection.prepare(&target.insert(false, &[]))?,
             taken,
+            last,
             scratch: [0; MAX_LENGTH],
             renumbered: 0,
         })
@@ -195,13 +202,18 @@ impl<'a> Inserter<'a> {
     }
 
     /// The rowid for a row of a table without an INTEGER PRIMARY KEY. Nobody chose it, and SQLite
-    /// may have given it to another row since: then the row gets a new one.
+    /// may have given it to another row since: then the row gets a new one, which no other row needs
+    /// that is to come back. NULL leaves the choice to SQLite.
     fn rowid(&mut self, rows: &Rows, row: usize) -> Result<Option<i64>> {
-        let Some(taken) = &mut self.taken else {
+        let (Some(taken), Some(last)) = (&mut self.taken, &mut self.last) else {
             return Ok(None);
         };
         match rows.rowid(row) {
-            Some(rowid) if taken.exists([rowid])? => Ok(None),
+            Some(rowid) if taken.exists([rowid])? => {
+                let last: Option<i64> = last.query_row([], |row| row.get(0))?;
+                let last = last.max(self.target.largest_rowid);
+                Ok(last.and_then(|last| last.checked_add(1)))
+            }
             rowid => Ok(rowid),
         }
     }
@@ -280,17 +292,13 @@ fn bind(
 }
 
 /// Whether a constraint of the hot table kept a row out and, if so, whether that is because another
-/// row is in the way.
+/// row is in the way. That SQLite only says in its message, unless the application has asked for
+/// extended result codes.
 fn constraint(error: &Error) -> Option<bool> {
-    let Error::Sqlite(error) = error else {
+    let Error::Sqlite(rusqlite::Error::SqliteFailure(code, message)) = error else {
         return None;
     };
-    let code = error.sqlite_error()?;
-    let is_unique = matches!(
-        code.extended_code,
-        ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-            | ffi::SQLITE_CONSTRAINT_UNIQUE
-            | ffi::SQLITE_CONSTRAINT_ROWID
-    );
+    let message = message.as_deref().unwrap_or_default();
+    let is_unique = message.starts_with("UNIQUE constraint failed");
     (code.code == rusqlite::ErrorCode::ConstraintViolation).then_some(is_unique)
 }

@@ -93,7 +93,7 @@ impl Started<'_> {
             options,
         } = self.call;
         let selection = Selection::new(connection, archived, options)?;
-        let target = Target::new(connection, hot)?;
+        let target = Target::new(connection, hot, archived.id)?;
         let outcome = self.restore_selected(&selection, &target, total);
         let cleared = selection.clear();
         outcome.and(cleared)

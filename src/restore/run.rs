@@ -101,7 +101,7 @@ impl Call<'_> {
     /// Counts what would come back.
     fn dry_run(&self) -> Result<Outcome> {
         let selection = Selection::new(self.connection, self.archived, self.options)?;
-        let target = Target::new(self.connection, self.hot)?;
+        let target = Target::new(self.connection, self.hot, self.archived.id)?;
         let survey = Survey::new(&selection, &target, true)?;
         selection.clear()?;
         let conflicts = survey.conflicts;

@@ -3,8 +3,10 @@
 use rusqlite::Connection;
 
 use super::insert::Rows;
+use crate::catalog::files;
 use crate::error::Result;
 use crate::sql::{literal, quote};
+use crate::stored::ROWID_COLUMN;
 use crate::table::{Key, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
@@ -20,6 +22,8 @@ pub struct Target<'a> {
     pub columns: Vec<usize>,
     /// The columns of constraints that say which row is which: of the primary key first.
     pub unique: Vec<Unique>,
+    /// The largest rowid in cold files, for a table whose rowids nobody chose.
+    pub largest_rowid: Option<i64>,
 }
 
 /// Columns of which no two rows have the same values.
@@ -29,7 +33,7 @@ pub struct Unique {
 }
 
 impl<'a> Target<'a> {
-    pub fn new(connection: &'a Connection, table: &'a Table) -> Result<Self> {
+    pub fn new(connection: &'a Connection, table: &'a Table, archived: i64) -> Result<Self> {
         let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 0";
         let mut statement = connection.prepare(sql)?;
         let names = statement.query_map([&table.name], |row| row.get::<_, String>(0))?;
@@ -42,6 +46,10 @@ impl<'a> Target<'a> {
             table,
             columns,
             unique: unique(connection, table)?,
+            largest_rowid: match table.stores_rowid() {
+                true => files::largest(connection, archived, ROWID_COLUMN)?,
+                false => None,
+            },
         })
     }
 
@@ -56,6 +64,9 @@ impl<'a> Target<'a> {
 
     /// The statement that inserts a row; `raw` says which values are text that comes as its bytes.
     ///
+    /// Of bytes, `||` makes text in the database's encoding. CAST of a parameter would take them for
+    /// UTF-8.
+    ///
     /// The conflict clause overrides those of the table's own constraints, which could drop a row, or
     /// replace another, without an error.
     pub fn insert(&self, replace: bool, raw: &[bool]) -> String {
@@ -69,7 +80,7 @@ impl<'a> Target<'a> {
             names.extend(self.table.key_expressions());
         }
         let value = |n: usize| match raw.get(n) {
-            Some(true) => format!("CAST(?{} AS TEXT)", n + 1),
+            Some(true) => format!("?{} || x''", n + 1),
             _ => format!("?{}", n + 1),
         };
         format!(

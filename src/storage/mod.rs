@@ -51,7 +51,6 @@ impl Folder {
         if let Some(present) = path.ancestors().find(|folder| folder.exists()) {
             self.check_inside(present)?;
         }
-        fault::point("file.create")?;
         let file = create_with_folders(&path).map_err(Error::io(&path))?;
         Ok(NewFile::new(file, path, self.root.clone()))
     }
@@ -284,6 +283,7 @@ fn create_with_folders(path: &Path) -> io::Result<File> {
     let parent = path.parent().unwrap_or(path);
     let create = || {
         fs::create_dir_all(parent)?;
+        fault::io_point("file.create")?;
         OpenOptions::new().write(true).create_new(true).open(path)
     };
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
