@@ -50,12 +50,10 @@ pub fn attach_table(connection: &Connection, table: &ArchivedTable) -> Result<St
     // The columns are a part of the statement so that it differs when they do.
     let signature = columns_to_json(&columns) + &format!("{:?}", hot.as_ref().map(|hot| &hot.key));
     let signature = xxhash_rust::xxh3::xxh3_64(signature.as_bytes());
-    let using = |mode: Mode| {
-        let (id, mode) = (table.id, mode.name());
-        format!("USING archive_cold({id}, {mode}, '{signature:016x}')")
-    };
+    let using = |mode: Mode| format!("{}'{signature:016x}')", mark(table.id, mode));
     let (cold, all) = (format!("cold_{name}"), format!("all_{name}"));
     check_names(connection, name)?;
+    drop_others(connection, table.id, name)?;
     let objects = match &hot {
         Some(hot) => [
             Object::virtual_table(&cold, using(Mode::Joined)),
@@ -73,8 +71,8 @@ pub fn attach_table(connection: &Connection, table: &ArchivedTable) -> Result<St
 }
 
 /// The query of `all_t`. The cold arm comes first: only then does SQLite offer it the ORDER BY of a
-/// query. A column of the hot arm is qualified: SQLite takes a name in double quotes that is not a
-/// column any more for text.
+/// query. Columns are qualified: SQLite takes a name in double quotes that is not a column any more
+/// for text.
 fn union(cold: &str, hot: &Table, columns: &[Column]) -> String {
     let list = |prefix: &str| {
         let names = columns
@@ -83,12 +81,54 @@ fn union(cold: &str, hot: &Table, columns: &[Column]) -> String {
         names.collect::<Vec<_>>().join(", ")
     };
     format!(
-        "AS SELECT {} FROM temp.{} UNION ALL SELECT {} FROM {} AS hot",
-        list(""),
-        quote(cold),
+        "AS SELECT {} {} SELECT {} {}",
+        list("cold."),
+        cold_arm(cold),
         list("hot."),
-        hot.qualified()
+        hot_arm(&hot.name)
     )
+}
+
+/// Where the statement of `all_t` takes cold rows from.
+fn cold_arm(cold: &str) -> String {
+    format!("FROM temp.{} AS cold UNION ALL", quote(cold))
+}
+
+/// Where the statement of `all_t` takes the rows of the hot table `name` from.
+pub fn hot_arm(name: &str) -> String {
+    format!("FROM main.{} AS hot", quote(name))
+}
+
+/// What tells the virtual tables of an archived table by their statements.
+pub fn mark(table: i64, mode: Mode) -> String {
+    format!("{USING}{table}, {}, ", mode.name())
+}
+
+/// What the statements of all our virtual tables have.
+const USING: &str = "USING archive_cold(";
+
+/// Drops the TEMP objects that an archived table had under other names: another table may have
+/// those names now.
+fn drop_others(connection: &Connection, table: i64, name: &str) -> Result<()> {
+    let sql = "SELECT name FROM temp.sqlite_schema
+               WHERE type = 'table' AND instr(sql, ?1) > 0
+                 AND name NOT IN ('cold_' || ?2, 'all_' || ?2)";
+    let mut statement = connection.prepare(sql)?;
+    let others = statement.query_map((format!("{USING}{table}, "), name), |row| row.get(0))?;
+    let others: Vec<String> = others.collect::<Result<_, _>>()?;
+    drop(statement);
+    for other in others {
+        let view = "SELECT name FROM temp.sqlite_schema WHERE type = 'view' AND instr(sql, ?1) > 0";
+        let views = connection
+            .prepare(view)?
+            .query_map([cold_arm(&other)], |row| row.get(0))?
+            .collect::<Result<Vec<String>, _>>()?;
+        for view in views {
+            connection.execute_batch(&format!("DROP VIEW temp.{}", quote(&view)))?;
+        }
+        connection.execute_batch(&format!("DROP TABLE temp.{}", quote(&other)))?;
+    }
+    Ok(())
 }
 
 /// A TEMP object of ours.
@@ -151,10 +191,7 @@ impl<'a> Object<'a> {
 /// Refuses a table whose `cold_t` or `all_t` would hide, or take the place of, a table or view of
 /// the user's.
 pub fn check_names(connection: &Connection, table: &str) -> Result<()> {
-    let marks = (
-        "USING archive_cold(",
-        format!("FROM temp.{} UNION ALL", quote(&format!("cold_{table}"))),
-    );
+    let marks = (USING, cold_arm(&format!("cold_{table}")));
     for name in [format!("cold_{table}"), format!("all_{table}")] {
         let sql = "SELECT EXISTS (
                        SELECT 1 FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE

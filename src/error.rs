@@ -78,6 +78,16 @@ impl Error {
         }
     }
 
+    /// Another connection has changed the schema, and this one may not read the new one now: SQLite is
+    /// preparing a statement.
+    pub fn is_stale_schema(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlite(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::SchemaChanged)
+        )
+    }
+
     /// Another connection holds a lock that this one needs; the same call may succeed later.
     pub fn is_busy(&self) -> bool {
         if let Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) = self

@@ -18,6 +18,9 @@ impl Object {
             _ => return Err(Error::refused("the options must be a JSON object")),
         };
         let object = match serde_json::from_str(text) {
+            Ok(Json::Object(object)) if count_keys(text) > object.len() => {
+                return Err(Error::refused("an option is given twice"));
+            }
             Ok(Json::Object(object)) => Self(object),
             Ok(_) => return Err(Error::refused("the options must be a JSON object")),
             Err(error) => {
@@ -87,5 +90,40 @@ impl Object {
         parse(text)
             .map(Some)
             .ok_or_else(|| Error::refused(format!("option {key} must be {choices}, not {text}")))
+    }
+}
+
+/// How many keys the text of a JSON object has, those that come twice included: what a colon outside
+/// of strings and of inner values follows.
+fn count_keys(text: &str) -> usize {
+    let (mut depth, mut keys) = (0_usize, 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b':' if depth == 1 => keys += 1,
+            _ => {}
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_counted_in_the_outermost_object() {
+        assert_eq!(count_keys("{}"), 0);
+        assert_eq!(count_keys(r#"{"a":1,"a":2}"#), 2);
+        assert_eq!(
+            count_keys(r#" {"a:\":{" : "x:y\\", "b" : {"c":[{"d":1}]}}"#),
+            2
+        );
     }
 }

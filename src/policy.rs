@@ -131,8 +131,9 @@ fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
         _ if days.is_empty() => Err(Error::refused(format!(
             "the environment variable {variable} is not set; set it to a number of days"
         ))),
+        // Its value is not shown: which variable this is may be a stranger's choice.
         _ => Err(Error::refused(format!(
-            "the environment variable {variable} must be a whole number of days, not {days}"
+            "the environment variable {variable} must be a whole number of days"
         ))),
     }
 }

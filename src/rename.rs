@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
+use crate::archive::check;
 use crate::attach::{archive_attach, check_names};
 use crate::catalog;
 use crate::catalog::identity::{self, Location};
@@ -14,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings;
 use crate::sql::{unquote, write_transaction};
-use crate::table::Table;
 use crate::value::Value;
 
 /// `archive_rename(old, new)`: the cold rows of `old`, which is not in the database any more, belong
@@ -31,7 +31,7 @@ pub fn archive_rename(connection: &Connection, arguments: &[Value<'_>]) -> Resul
             return Err(Error::refused(format!("{new} has cold rows of its own")));
         }
         check_names(connection, &new)?;
-        match Table::find(connection, &new)? {
+        match check::find(connection, &new)? {
             // The same name: the table was created again, and that is what archive_adopt is for.
             Some(_) if new.eq_ignore_ascii_case(&table.name) => {
                 Err(identity::recreated(&table.name))

@@ -30,6 +30,22 @@ pub fn find_table(connection: &Connection, argument: Value<'_>) -> Result<Table>
         Value::Text(text) => unquote(text),
         _ => return Err(Error::refused("the table's name must be text")),
     };
+    match find(connection, &name)? {
+        Some(table) => {
+            check_names(connection, &table)?;
+            Ok(table)
+        }
+        None => Err(missing(connection, &name)?),
+    }
+}
+
+/// The table `name`; an error if that is the name of anything else that cannot be archived.
+pub fn find(connection: &Connection, name: &str) -> Result<Option<Table>> {
+    if name.contains('\0') {
+        return Err(Error::refused(format!(
+            "{name} contains a NUL character, which no table's name has"
+        )));
+    }
     if name.to_ascii_lowercase().starts_with("sqlite_") {
         return Err(Error::refused(format!("{name} is a table of SQLite's own")));
     }
@@ -41,28 +57,20 @@ pub fn find_table(connection: &Connection, argument: Value<'_>) -> Result<Table>
     let sql = "SELECT type, sql FROM main.sqlite_schema
                WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')";
     let found: Option<(String, bool)> = connection
-        .query_row(sql, [&name], |row| {
+        .query_row(sql, [name], |row| {
             Ok((row.get(0)?, catalog::is_virtual(row.get_ref(1)?)))
         })
         .optional()?;
     match found {
-        None => Err(missing(connection, &name)?),
+        None => Ok(None),
         Some((kind, _)) if kind == "view" => Err(Error::refused(format!(
             "{name} is a view; archive the table it reads"
         ))),
         Some((_, true)) => Err(Error::refused(format!(
             "{name} is a virtual table; only ordinary tables can be archived"
         ))),
-        Some(_) => {
-            let table = Table::find(connection, &name)?.ok_or_else(|| no_such_table(&name))?;
-            check_names(connection, &table)?;
-            Ok(table)
-        }
+        Some(_) => Table::find(connection, name),
     }
-}
-
-fn no_such_table(name: &str) -> Error {
-    Error::refused(format!("no such table: {name}"))
 }
 
 /// Why there is no table `name` in `main`.
@@ -92,7 +100,7 @@ fn missing(connection: &Connection, name: &str) -> Result<Error> {
             }));
         }
     }
-    Ok(no_such_table(name))
+    Ok(Error::refused(format!("no such table: {name}")))
 }
 
 fn check_names(connection: &Connection, table: &Table) -> Result<()> {

@@ -22,6 +22,19 @@ const MAX_MERGED: usize = 8;
 
 /// Chooses what to push down, and answers.
 pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
+    match informed(table, query) {
+        // Nothing is pushed down for once. A statement that reads the hot table notices when it
+        // starts, and SQLite asks again; an error here would come back until anything else does.
+        Err(error) if error.is_stale_schema() => {
+            query.reset();
+            query.finish(&Plan::default().encode(&table.shape().names), 1.0, 1)
+        }
+        outcome => outcome,
+    }
+}
+
+/// [`plan`] by what the catalog says.
+fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
     let Some(state) = table.states.read()? else {
         return query.finish(&Plan::default().encode(&table.shape().names), 1.0, 1);
     };

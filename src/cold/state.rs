@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use once_cell::unsync::OnceCell;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::columns::Shape;
 use super::merge::{self, Order};
 use super::predicate::Predicate;
 use super::range::{Kinds, Range};
 use super::table::Mode;
+use crate::attach;
 use crate::catalog::files::{self, FileEntry, Totals};
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::ArchivedTable;
@@ -252,8 +253,29 @@ fn check_mode(connection: &Connection, shape: &Shape, table: &ArchivedTable) -> 
         (Location::Here(name), Mode::Detached) => Err(Error::refused(format!(
             "{name} is in the database again; call archive_attach()"
         ))),
+        (Location::Here(name), Mode::Joined) => check_view(connection, table.id, &name),
         // There is no view over both, or its other arm fails.
         (Location::Missing | Location::Here(_), _) => Ok(()),
+    }
+}
+
+/// Fails if `all_t` reads another table than `name`: the table was renamed by another connection, and
+/// one that was created later may have its old name.
+fn check_view(connection: &Connection, table: i64, name: &str) -> Result<()> {
+    let sql = "SELECT v.name FROM temp.sqlite_schema c, temp.sqlite_schema v
+               WHERE c.type = 'table' AND instr(c.sql, ?1) > 0
+                 AND v.type = 'view' AND v.name = 'all_' || substr(c.name, length('cold_') + 1)
+                 AND instr(v.sql, ?2) = 0";
+    let (mark, arm) = (attach::mark(table, Mode::Joined), attach::hot_arm(name));
+    let mut statement = connection.prepare_cached(sql)?;
+    let other: Option<String> = statement
+        .query_row((mark, arm), |row| row.get(0))
+        .optional()?;
+    match other {
+        None => Ok(()),
+        Some(view) => Err(Error::refused(format!(
+            "{view} is out of date: its table is called {name} now; call archive_attach()"
+        ))),
     }
 }
 

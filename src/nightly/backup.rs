@@ -186,6 +186,25 @@ fn refuse_present(target: &Path) -> Result<()> {
     }
 }
 
+/// SQLite would take a backup of such a name for its own journal, and remove it.
+fn refuse_companion(database: Option<&Path>, target: &Path) -> Result<()> {
+    let Some(database) = database else {
+        return Ok(());
+    };
+    let is_companion = ["-journal", "-wal", "-shm"].into_iter().any(|end| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(end);
+        target == Path::new(&name)
+    });
+    match is_companion {
+        true => Err(Error::refused(format!(
+            "{} is a file of SQLite's own; give another path",
+            target.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Where a backup goes, and what it is called.
 struct Place {
     folder: PathBuf,
@@ -217,6 +236,7 @@ impl Place {
                 file: None,
             });
         }
+        refuse_companion(database, &path)?;
         refuse_present(&path)?;
         let folder = path.parent().unwrap_or(&path).to_owned();
         Ok(Self {

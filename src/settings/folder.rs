@@ -14,7 +14,7 @@ use crate::storage::{self, Archive, Folder};
 /// from a stranger.
 pub fn below(folder: &str) -> Result<()> {
     let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    match Path::new(folder).components().all(plain) {
+    match !folder.contains('\0') && Path::new(folder).components().all(plain) {
         true => Ok(()),
         false => Err(Error::refused(format!(
             "archive_dir must be a folder below the database's own, not {folder}; any other folder \

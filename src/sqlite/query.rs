@@ -216,6 +216,16 @@ impl<'a> Query<'a> {
         usage.omit = u8::from(omit);
     }
 
+    /// Takes back all that was asked for and promised.
+    pub fn reset(&mut self) {
+        for index in 0..self.terms().len() {
+            let usage = self.usage(index);
+            usage.argvIndex = 0;
+            usage.omit = 0;
+        }
+        self.0.orderByConsumed = 0;
+    }
+
     fn usage(&mut self, index: usize) -> &mut ffi::sqlite3_index_constraint_usage {
         // SAFETY: aConstraintUsage has nConstraint entries, and `index` came from counting them.
         unsafe { &mut *self.0.aConstraintUsage.add(index) }

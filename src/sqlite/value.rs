@@ -151,6 +151,8 @@ impl Output {
 
     /// Makes the call fail with `message`.
     pub fn fail(&mut self, message: &str) {
+        // Most hosts read a message up to its first NUL.
+        let message = message.replace('\0', "\\0");
         let length = i32::try_from(message.len()).unwrap_or(i32::MAX);
         // SAFETY: the context is valid; SQLite copies the message.
         unsafe { ffi::sqlite3_result_error(self.0, message.as_ptr().cast(), length) };

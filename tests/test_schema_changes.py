@@ -1,0 +1,286 @@
+"""ALTER TABLE, DROP TABLE and friends with rows on both sides: queries go on, or say what to do."""
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from conftest import archive, connect
+
+COLUMNS = "(head TEXT, id INTEGER PRIMARY KEY AUTOINCREMENT, created_at TEXT, mid, tail TEXT)"
+TABLE = f"CREATE TABLE t {COLUMNS};"
+REBUILD = f"""CREATE TABLE t_new {COLUMNS}; INSERT INTO t_new SELECT * FROM t; DROP TABLE t;
+              ALTER TABLE t_new RENAME TO t;"""
+REBUILD_OLD = f"""ALTER TABLE t RENAME TO t_old; {TABLE} INSERT INTO t SELECT * FROM t_old;
+                  DROP TABLE t_old;"""
+SWAP = "ALTER TABLE t RENAME TO t_old; ALTER TABLE other RENAME TO t;"
+ADOPT = "SELECT archive_adopt('t')"
+TAIL = """SELECT archive_adopt('t', '{"columns":{"tail":"r"}}')"""
+AGAIN = "dropped and created again.*archive_adopt.*archive_rename"
+
+# What is done; the table's name then; if queries do not go on, what their error says, and what to do.
+CHANGES = {
+    "add": ("ALTER TABLE t ADD COLUMN extra", "t", None, None),
+    "add with default": ("ALTER TABLE t ADD COLUMN extra NOT NULL DEFAULT 'x'", "t", None, None),
+    "drop first": ("ALTER TABLE t DROP COLUMN head", "t", None, None),
+    "drop middle": ("ALTER TABLE t DROP COLUMN mid", "t", None, None),
+    "drop last": ("ALTER TABLE t DROP COLUMN tail", "t", None, None),
+    "rename first": ("ALTER TABLE t RENAME COLUMN head TO r", "t", None, None),
+    "rename key": ("ALTER TABLE t RENAME COLUMN id TO r", "t", None, None),
+    "rename time": ("ALTER TABLE t RENAME COLUMN created_at TO r", "t", None, None),
+    "rename middle": ("ALTER TABLE t RENAME COLUMN mid TO r", "t", None, None),
+    "rename last": (
+        "ALTER TABLE t RENAME COLUMN tail TO r",
+        "t",
+        "not certain.*archive_adopt",
+        TAIL,
+    ),
+    "rename table": ("ALTER TABLE t RENAME TO u", "u", None, None),
+    "rebuild": (REBUILD, "t", AGAIN, ADOPT),
+    "rebuild by renaming": (REBUILD_OLD, "t", AGAIN, ADOPT),
+    "create again": (f"DROP TABLE t; {TABLE}", "t", AGAIN, ADOPT),
+    "swap": (SWAP, "t_old", None, None),
+}
+
+
+def insert(db, table, day, first=0):
+    """Three rows of a day; columns by their positions, as they may have other names by now."""
+    width = len(db.execute(f"PRAGMA main.table_info({table})").fetchall())
+    names = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
+    for n in range(first, first + 3):
+        values = {"id": n, "created_at": f"2024-01-{day:02} 12:00", "mid": n * 1.5, "tail": f"t{n}"}
+        row = [values.get(name, f"{name}{n}") for name in names]
+        if "created_at" not in names:
+            row[2] = values["created_at"]
+        if "id" not in names:
+            row[1] = n
+        db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * width)})", row)
+
+
+def call(db, sql):
+    return json.loads(db.execute(sql).fetchone()[0])
+
+
+def rows(db, table):
+    """The rows of a table, and the names of its columns."""
+    found = db.execute(f"SELECT * FROM {table}")
+    return [column[0] for column in found.description], sorted(found.fetchall(), key=repr)
+
+
+def prepare(path, staged):
+    """Day 1 is cold, day 2 is staged if wanted, days 3, 4 and 28 are hot; returns a plain copy of all."""
+    twin = sqlite3.connect(path.with_name("twin.db"), isolation_level=None)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for one in (db, twin):
+            one.executescript(f"""CREATE TABLE first (a, b); CREATE INDEX first_a ON first (a);
+                                  {TABLE} CREATE TABLE other {COLUMNS};""")
+            for day in (1, 2, 3, 4, 28):
+                insert(one, "t", day, day * 10)
+            insert(one, "other", 1, 900)
+    with closing(connect(path)) as db:
+        assert archive(db, "t", None, {"before": "2024-01-02"})["rows"] == 3
+        if staged:
+            staging = {"before": "2024-01-03", "grace_hours": 24}
+            assert archive(db, "t", None, staging)["staged"] == 3
+    return twin
+
+
+def run(path, sql, loaded, vacuum):
+    """Does the change in a connection of its own, which is left open if the extension is loaded."""
+    db = connect(path) if loaded else sqlite3.connect(path, isolation_level=None)
+    if loaded:
+        db.execute("SELECT * FROM all_t").fetchall()
+        # SQLite checks every view of the connection: the way that the README says.
+        db.execute("DROP VIEW all_t")
+    db.executescript(sql + (";VACUUM" if vacuum else ""))
+    if not loaded:
+        db.close()
+    return db
+
+
+def assert_right_or_refused(db, name, twin, message):
+    """The rows of all_t, in the columns that the connection knows, or an error; never anything else."""
+    stale = "no such (table|column): |archive_attach"
+    try:
+        columns, found = rows(db, f"all_{name}")
+    except sqlite3.DatabaseError as error:
+        assert re.search(f"{message}|{stale}" if message else stale, str(error)), error
+    else:
+        names = ", ".join(f"t.{column}" for column in columns)
+        plain = twin.execute(f"SELECT {names} FROM {name} AS t").fetchall()
+        assert found == sorted(plain, key=repr) and not message
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["", "staged"])
+@pytest.mark.parametrize("vacuum", [False, True], ids=["", "vacuum"])
+@pytest.mark.parametrize("loaded", [False, True], ids=["plain", "loaded"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_change(path, change, loaded, vacuum, staged):
+    """Queries, archiving and restoring go on after a change, at once or after what the error says."""
+    sql, name, message, way_out = CHANGES[change]
+    twin = prepare(path, staged)
+    with closing(connect(path)) as reader:
+        reader.execute("SELECT * FROM all_t").fetchall()
+        doer = run(path, sql, loaded, vacuum)
+        # What was cold is all that DROP TABLE leaves.
+        lost = "DELETE FROM t WHERE created_at >= '2024-01-02'"
+        twin.executescript(lost if change == "create again" else sql)
+        with closing(connect(path)) as fresh:
+            everybody = [fresh, reader] + [doer] * loaded
+            for db in everybody:
+                assert_right_or_refused(db, name, twin, message)
+            if name != "t":
+                with pytest.raises(sqlite3.OperationalError, match="no such table|archive_attach"):
+                    reader.execute("SELECT * FROM all_t").fetchall()
+            if message:
+                for refused in (f"SELECT * FROM all_{name}", f"SELECT archive_table('{name}', 7)"):
+                    with pytest.raises(sqlite3.DatabaseError, match=message):
+                        fresh.execute(refused).fetchall()
+                fresh.execute(way_out).fetchall()
+            for db in everybody:
+                assert call(db, "SELECT archive_attach()")["problems"] == []
+                assert rows(db, f"all_{name}") == rows(twin, name)
+                sql = "SELECT count(*) FROM temp.sqlite_schema WHERE name IN ('cold_t', 'all_t')"
+                assert db.execute(sql).fetchone() == (2 if name == "t" else 0,)
+            go_on(fresh, name, change, twin)
+            for db in everybody:
+                db.execute("SELECT archive_attach()").fetchall()
+                assert rows(db, f"all_{name}") == rows(twin, name)
+        if loaded:
+            doer.close()
+
+
+def go_on(db, name, change, twin):
+    """More rows come, more become cold, all are as they should be, and all come back."""
+    for one in (db, twin):
+        insert(one, name, 3, 100)
+    options = {"before": "2024-01-04", "time_column": "r" if "time" in change else "created_at"}
+    moved = archive(db, name, None, options)["rows"]
+    assert moved == (3 if change == "create again" else 9)
+    assert rows(db, f"all_{name}") == rows(twin, name)
+    verified = call(db, "SELECT archive_verify()")
+    assert (verified["rows"], verified["problems"]) == (moved + 3, [])
+    assert call(db, f"SELECT archive_restore('{name}')")["cold_rows"] == 0
+    assert rows(db, name) == rows(db, f"all_{name}") == rows(twin, name)
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+NEEDS_NO_VIEW = ["rebuild", *(c for c in CHANGES if c.startswith(("drop ", "rename ")))]
+NEEDS_NO_VIEW.remove("rename table")
+
+
+@pytest.mark.parametrize("change", NEEDS_NO_VIEW)
+def test_a_change_that_the_view_is_in_the_way_of(path, change):
+    """With the extension loaded SQLite refuses some changes; all is as before then, and can be done."""
+    sql, name, _, way_out = CHANGES[change]
+    twin = prepare(path, False)
+    with closing(connect(path)) as db:
+        db.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError, match="error in view all_t|no such table"):
+            for statement in sql.split(";"):
+                db.execute(statement)
+        db.execute("ROLLBACK")
+        assert rows(db, "all_t") == rows(twin, "t")
+        db.executescript("DROP VIEW all_t;" + sql)
+        twin.executescript(sql)
+        db.execute(way_out or "SELECT archive_attach()").fetchall()
+        db.execute("SELECT archive_attach()").fetchall()
+        assert rows(db, "all_t") == rows(twin, name)
+
+
+@pytest.mark.parametrize("change", ["add", "add with default", "rename table", "swap"])
+def test_a_change_that_the_view_follows(path, change):
+    """With the extension loaded and its view in place: the rows stay those of the table."""
+    sql, name, _, _ = CHANGES[change]
+    twin = prepare(path, False)
+    with closing(connect(path)) as db:
+        db.execute("SELECT * FROM all_t").fetchall()
+        db.executescript(sql)
+        twin.executescript(sql)
+        assert len(rows(db, "all_t")[1]) == len(rows(twin, name)[1])
+        assert call(db, "SELECT archive_attach()") == {"tables": [name], "problems": []}
+        assert rows(db, f"all_{name}") == rows(twin, name)
+
+
+@pytest.mark.parametrize("vacuum", ["", "VACUUM"])
+def test_drop_table(path, vacuum):
+    """The cold rows stay in cold_t; all_t says what to do; the table made anew can have them back."""
+    twin = prepare(path, False)
+    cold = twin.execute("SELECT * FROM t WHERE created_at < '2024-01-02' ORDER BY id").fetchall()
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.executescript(f"DROP TABLE t; {vacuum}")
+    with closing(connect(path)) as db:
+        missing = "t is no longer in the database; cold_t .* archive_rename"
+        for sql in ("SELECT * FROM all_t", "SELECT archive_restore('t')"):
+            with pytest.raises(sqlite3.DatabaseError, match=missing):
+                db.execute(sql).fetchall()
+        assert db.execute("SELECT * FROM cold_t ORDER BY id").fetchall() == cold
+        db.executescript(f"{TABLE} SELECT archive_adopt('t'); SELECT archive_restore('t');")
+        assert db.execute("SELECT * FROM t ORDER BY id").fetchall() == cold
+        assert db.execute("SELECT count(*) FROM cold_t").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("vacuum", ["", "VACUUM"])
+def test_other_columns_are_never_mixed(path, vacuum):
+    """A table made anew with other columns: archive_adopt wants to know of each, or they stay apart."""
+    twin = prepare(path, False)
+    cold = twin.execute("SELECT * FROM t WHERE created_at < '2024-01-02' ORDER BY id").fetchall()
+    again = "CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT, body)"
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.executescript(f"DROP TABLE t; {again}; INSERT INTO t VALUES (5, '2024-01-01', 'new')")
+        plain.executescript(vacuum)
+    with closing(connect(path)) as db:
+        for sql, words in (
+            ("SELECT * FROM all_t", AGAIN),
+            ("SELECT archive_adopt('t')", "not certain"),
+            ("SELECT archive_rename('t', 'T')", AGAIN),
+        ):
+            with pytest.raises(sqlite3.DatabaseError, match=words):
+                db.execute(sql).fetchall()
+        assert call(db, "SELECT archive_rename('t', 'kept')")["table"] == "kept"
+        assert db.execute("SELECT * FROM cold_kept ORDER BY id").fetchall() == cold
+        assert archive(db, "t", None, {"before": "2024-01-02"})["kept_rows"] == 1
+        assert db.execute("SELECT * FROM all_t").fetchall() == [(5, "2024-01-01", "new")]
+        assert db.execute("SELECT * FROM cold_kept ORDER BY id").fetchall() == cold
+        assert call(db, "SELECT archive_verify()")["problems"] == []
+
+
+@pytest.mark.parametrize("vacuum", ["", "VACUUM"])
+def test_two_archived_tables_change_names(path, vacuum):
+    """Both have cold rows: each keeps its own, also for a connection that was open before."""
+    twin = prepare(path, False)
+    swap = f"{SWAP} ALTER TABLE t_old RENAME TO other;"
+    with closing(connect(path)) as reader:
+        # The one row with the largest id stays hot in neither: ids are not handed out twice.
+        archive(reader, "other", None, {"before": "2024-01-02"})
+        reader.execute("SELECT * FROM all_t, all_other").fetchall()
+        with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+            plain.executescript(swap + vacuum)
+        twin.executescript(swap)
+        for table in ("t", "other"):
+            with pytest.raises(sqlite3.OperationalError, match="archive_attach"):
+                reader.execute(f"SELECT * FROM all_{table} AS a").fetchall()
+        with closing(connect(path)) as fresh:
+            for db in (fresh, reader):
+                db.execute("SELECT archive_attach()").fetchall()
+                assert [rows(db, f"all_{t}") for t in ("t", "other")] == [
+                    rows(twin, t) for t in ("t", "other")
+                ]
+
+
+@pytest.mark.parametrize("ddl", ["CREATE TABLE x (y)", "CREATE INDEX i ON t (mid)", "VACUUM"])
+@pytest.mark.parametrize("source", ["all_t", "cold_t"])
+def test_a_statement_prepared_after_another_ones_ddl(path, source, ddl):
+    """A connection that does nothing but query goes on, whatever the others do to the schema."""
+    prepare(path, False)
+    with closing(connect(path)) as reader:
+        count = len(reader.execute(f"SELECT * FROM {source}").fetchall())
+        for n in range(3):
+            with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+                plain.execute("DROP INDEX IF EXISTS i")
+                plain.execute("DROP TABLE IF EXISTS x")
+                plain.execute(ddl)
+            found = reader.execute(f"SELECT *, {n} FROM {source} WHERE id > 0 ORDER BY id")
+            assert len(found.fetchall()) == count
