@@ -42,7 +42,9 @@ def test_a_default_is_not_run(db, path, tmp_path):
     plain.close()
     commands = ["SELECT archive_adopt('t')", "SELECT count(*), count(w) FROM all_t"]
     result = load_in_shell(path, *commands)
-    assert result.stdout == '{"table":"t","problems":[]}\n20|0\n' and not (tmp_path / "pwned").exists()
+    assert (
+        result.stdout == '{"table":"t","problems":[]}\n20|0\n' and not (tmp_path / "pwned").exists()
+    )
 
 
 def test_literal_defaults_show_in_old_rows(db):

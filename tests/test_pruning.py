@@ -126,6 +126,8 @@ def test_only_the_needed_pages_are_read(db, path):
     scramble(file, 0, 2)
     assert db.execute("SELECT count(*), max(id) FROM cold_t").fetchone() == (80_000, 80_000)
     for id in (79_999, 5):
-        assert db.execute("SELECT v FROM cold_t WHERE id = ?", [id]).fetchall() == [(values[id - 1],)]
+        assert db.execute("SELECT v FROM cold_t WHERE id = ?", [id]).fetchall() == [
+            (values[id - 1],)
+        ]
     with pytest.raises(sqlite3.DatabaseError, match="is damaged"):
         db.execute("SELECT sum(length(v)) FROM cold_t").fetchall()

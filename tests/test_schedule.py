@@ -379,7 +379,9 @@ def test_a_process_that_is_killed_in_the_midst_loses_nothing(path, stage):
                  FROM c"""
         connection.execute(sql)
         connection.execute("INSERT INTO t VALUES (9999, '2999-01-01', 'hot')")
-        connection.execute("""SELECT archive_policy('t', 7, '{"grace_hours":0,"batch_size":100}')""")
+        connection.execute(
+            """SELECT archive_policy('t', 7, '{"grace_hours":0,"batch_size":100}')"""
+        )
         expected = connection.execute("SELECT * FROM t ORDER BY id").fetchall()
     every_two = "SELECT archive_schedule('*/2 * * * * *')"
     with process(
@@ -398,7 +400,9 @@ def test_a_process_that_is_killed_in_the_midst_loses_nothing(path, stage):
     assert rows(table) == expected
     with child(path) as running:
         assert ask(running, every_two)["running"]
-        done = "SELECT count(*) FROM archive_history WHERE operation = 'nightly' AND status = 'done'"
+        done = (
+            "SELECT count(*) FROM archive_history WHERE operation = 'nightly' AND status = 'done'"
+        )
         with closing(connect(path)) as connection:
             wait(lambda: connection.execute(done).fetchone()[0] > 0)
     assert rows("all_t") == expected and len(rows("cold_t")) == 3000

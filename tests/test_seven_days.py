@@ -12,7 +12,7 @@ from contextlib import closing
 import pyarrow.parquet
 import pytest
 
-from conftest import FAULTS_LIBRARY, connect, process
+from conftest import FAULTS_LIBRARY, archive, connect, process
 
 MIDNIGHT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 NOW = "SQLITE_COLD_NOW"
@@ -392,3 +392,28 @@ def test_a_condition_that_is_no_longer_so(path, staged):
     assert (again(path, at(2)), again(path, at(3))) == ((0, 0, 1), (1, 0, 0))
     staged.execute("SELECT archive_attach()")
     assert everything(staged) == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+def test_a_damaged_copy_is_made_again(path, damage):
+    """A staged file that is gone or damaged holds nothing up: its rows are hot, and copied again."""
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)")
+        connection.execute(
+            "INSERT INTO t VALUES (1, '2020-01-01'), (2, '2020-01-02'), (3, '2999-01-01')"
+        )
+        assert archive(connection, "t", 7, {"grace_hours": 24})["staged"] == 2
+        file = next(path.parent.rglob("day=01/*.parquet"))
+        content = bytearray(file.read_bytes())
+        file.unlink()
+        if damage == "flipped":
+            content[40] ^= 1
+            file.write_bytes(content)
+        result = archive(connection, "t", 7, {"grace_hours": 24})
+        assert (result["discarded_files"], result["staged"]) == (1, 1)
+        result = archive(connection, "t", 7)
+        assert (result["discarded_files"], result["rows"]) == (0, 2)
+        rows = connection.execute("SELECT id FROM all_t ORDER BY id").fetchall()
+        assert rows == [(1,), (2,), (3,)]
+        (problems,) = connection.execute("SELECT archive_verify() ->> 'problems'").fetchone()
+        assert problems == "[]"

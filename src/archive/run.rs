@@ -42,6 +42,8 @@ struct Outcome {
     published: Published,
     skipped: u64,
     expired: u64,
+    /// Staged files that were missing or damaged.
+    discarded: usize,
 }
 
 /// `archive_table(table, hot_days [, options])`
@@ -92,6 +94,7 @@ pub fn archive(
         "kept_rows": kept,
         "expired_rows": outcome.expired,
         "staged": staged,
+        "discarded_files": outcome.discarded,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     }))
@@ -141,6 +144,7 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
         },
         skipped: plan.skipped,
         expired: expire_rows(connection, rule, None)?,
+        discarded: 0,
     })
 }
 
@@ -353,10 +357,13 @@ impl Started<'_> {
             batch_size: rule.options.batch_size,
             pace: pace(rule, self.own_transactions),
         };
+        let folder = &self.archive.folder;
+        let staged = files::staged(connection, self.archived.id)?;
+        outcome.discarded = staged::discard_damaged(connection, folder, &schemas, &staged)?;
         self.finish(&publisher, &mut outcome.published)?;
         let mut plan = Plan::new(connection, rule, &reader)?;
         let staged = files::staged(connection, self.archived.id)?;
-        staged::exclude(&mut plan, &self.archive.folder, &layouts, &staged)?;
+        staged::exclude(&mut plan, folder, &layouts, &staged)?;
         let planned = outcome.published.rows() + plan.rows;
         write_transaction(connection, || runs::plan(connection, self.run, planned))?;
         let moved = MoveMode::enter(connection).and_then(|_mode| {

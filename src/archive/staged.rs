@@ -4,14 +4,19 @@
 //! published, so that no query sees them. A later run publishes them as it does files of a run that
 //! was cut off: rows that still equal their copies become cold, the others stay hot.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use rusqlite::Connection;
 
 use super::layout::Layouts;
 use super::plan::Plan;
-use crate::catalog::files::FileEntry;
+use crate::catalog::files::{self, FileEntry};
 use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
+use crate::sql::write_transaction;
 use crate::storage::Folder;
+use crate::table::Column;
 use crate::time::clock;
 
 /// Files that were staged before this time are due after `grace_hours`, at `now`. Hours are counted
@@ -25,6 +30,39 @@ pub fn due_before(now: DateTime<Utc>, grace_hours: i64) -> Result<String> {
     let back = TimeDelta::try_hours(grace_hours - 1).ok_or_else(too_long)?;
     let due = hour.checked_sub_signed(back).ok_or_else(too_long)?;
     Ok(clock::stamp_of(due))
+}
+
+/// Takes staged files that are missing or damaged out of the catalog, and returns how many. No row is
+/// lost by that: all of theirs are hot, and are copied again.
+pub fn discard_damaged(
+    connection: &Connection,
+    folder: &Folder,
+    schemas: &BTreeMap<i64, Vec<Column>>,
+    files: &[FileEntry],
+) -> Result<usize> {
+    let mut discarded = 0;
+    for entry in files {
+        match check(folder, entry) {
+            Ok(()) => {}
+            Err(Error::Damaged { .. }) => {
+                let columns = schemas.get(&entry.schema).map_or(&[][..], Vec::as_slice);
+                write_transaction(connection, || files::remove(connection, entry, columns))?;
+                discarded += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(discarded)
+}
+
+fn check(folder: &Folder, entry: &FileEntry) -> Result<()> {
+    let file = OpenFile::open(folder, &entry.record)?;
+    match file.checksum()? == entry.record.seal.checksum {
+        true => Ok(()),
+        false => Err(Error::damaged(file.path())(
+            "its checksum is not the catalog's",
+        )),
+    }
 }
 
 /// Takes the rows that have a staged copy out of the plan.

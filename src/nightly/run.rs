@@ -72,7 +72,7 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     let skipped = |reason: &str| {
         Ok(json!({"status": "skipped", "reason": reason, "tables": [], "errors": []}))
     };
-    if !settings::AUTO_ARCHIVE_ENABLED.is_on(&Config::read(connection)?)? {
+    if !settings::AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(connection)?)? {
         return skipped("auto_archive_enabled is false");
     }
     if !catalog::exists(connection)? {

@@ -87,7 +87,7 @@ pub fn archive_schedule(connection: &Connection, arguments: &[Value<'_>]) -> Res
         Some(Value::Null) => Ok(json!({"stopped": stop(connection)})),
         Some(Value::Text(text)) => {
             let times = Times::parse(text)?;
-            if !AUTO_ARCHIVE_ENABLED.is_on(&Config::read(connection)?)? {
+            if !AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(connection)?)? {
                 return Err(Error::refused(
                     "automatic archiving is switched off; switch it on with \
                      SELECT archive_config('auto_archive_enabled', 'true')",
@@ -109,7 +109,10 @@ pub fn start_by_environment(connection: &Connection) -> Result<()> {
         return Ok(());
     }
     let asked = |config: &Config| {
-        Ok::<_, Error>(AUTO_ARCHIVE_ENABLED.is_set(config)? && AUTO_ARCHIVE_ENABLED.is_on(config)?)
+        Ok::<_, Error>(
+            AUTO_ARCHIVE_ENABLED.is_set(config)?
+                && AUTO_ARCHIVE_ENABLED.is_on_everywhere(config)?,
+        )
     };
     // The database may be locked, or encrypted and not yet keyed; at each slot it is asked again.
     let in_database = Config::read(connection).and_then(|config| asked(&config));

@@ -19,7 +19,9 @@ pub fn run(database: &Path, slot: DateTime<Utc>) -> Result<()> {
     // The application may be in the middle of something long.
     let connection = patiently(|| open(database, OpenFlags::SQLITE_OPEN_READ_WRITE))?;
     // Without a catalog there is no policy; and it is the application that decides to make one.
-    if !catalog::exists(&connection)? || !AUTO_ARCHIVE_ENABLED.is_on(&Config::read(&connection)?)? {
+    if !catalog::exists(&connection)?
+        || !AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(&connection)?)?
+    {
         return Ok(());
     }
     settings::check_writable(&connection)?;

@@ -173,6 +173,12 @@ impl Setting {
         Ok(value.as_str().unwrap_or_default().to_owned())
     }
 
+    /// Whether neither the database nor the environment switches it off: a master switch is off if
+    /// anybody says so.
+    pub fn is_on_everywhere(&self, config: &Config) -> Result<bool> {
+        Ok(self.is_on(config)? && self.is_on(&Config::default())?)
+    }
+
     /// Whether something says what it is to be, and not only its default.
     pub fn is_set(&self, config: &Config) -> Result<bool> {
         Ok(self.resolve(config)?.1 != "default")
