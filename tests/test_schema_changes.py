@@ -75,6 +75,7 @@ def prepare(path, staged):
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for one in (db, twin):
             one.executescript(f"""CREATE TABLE first (a, b); CREATE INDEX first_a ON first (a);
+                                  CREATE VIRTUAL TABLE words USING fts5 (word);
                                   {TABLE} CREATE TABLE other {COLUMNS};""")
             for day in (1, 2, 3, 4, 28):
                 insert(one, "t", day, day * 10)

@@ -66,9 +66,10 @@ fn anchor(connection: &Connection) -> Result<Place> {
     })
 }
 
-/// SQL for a table that is not SQLite's own, which come and go by themselves. No LIKE: an application
-/// may have put its own function in the place of SQLite's.
-const IS_TABLE: &str = "type = 'table'
+/// SQL for a table that is not SQLite's own, which come and go by themselves, and not a virtual one,
+/// which VACUUM moves to the end. No LIKE: an application may have put its own function in the place
+/// of SQLite's.
+const IS_TABLE: &str = "type = 'table' AND rootpage > 0
     AND NOT (name COLLATE NOCASE >= 'sqlite_' AND name COLLATE NOCASE < 'sqlite`')";
 
 /// The place of a table, and its name as it is written there.
