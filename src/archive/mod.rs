@@ -11,7 +11,7 @@
 //! - [`pending`], [`layout`], [`mover`]: a file on its way, and its rows within a transaction
 //! - [`pipeline`]: reading, writing and publishing at the same time
 //! - [`expire`]: cold rows that are dropped for good
-//! - [`run`]: all of it, in order
+//! - [`run`], [`started`]: all of it, in order
 
 pub mod check;
 pub mod encode;
@@ -27,4 +27,5 @@ pub mod publish;
 pub mod read;
 pub mod run;
 pub mod staged;
+pub mod started;
 pub mod write;

@@ -1,0 +1,196 @@
+//! An archive run that has its place in the catalog: what was left unfinished, then the plan's rows.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::check::{self, Reference};
+use super::layout::Layouts;
+use super::mover::HotTable;
+use super::pending::Publishing;
+use super::pipeline::Pipeline;
+use super::plan::{FileRows, Plan, Rule};
+use super::progress::Progress;
+use super::publish::{Published, Publisher};
+use super::read::HotReader;
+use super::staged;
+use super::write::{FileWriter, WrittenFile};
+use crate::catalog::files::{self, NewEntry};
+use crate::catalog::runs::{self, Run};
+use crate::catalog::tables::{self, ArchivedTable};
+use crate::error::Result;
+use crate::pace::Pace;
+use crate::settings::{self, Config};
+use crate::sql::{self, MoveMode, write_transaction};
+use crate::storage::Archive;
+use crate::table::Column;
+use crate::time::{clock, format_instant};
+
+/// What a call came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub published: Published,
+    pub skipped: u64,
+    pub expired: u64,
+    /// Staged files that were missing or damaged.
+    pub discarded: usize,
+}
+
+/// Foreign keys that no row which goes is referred to by, at the time of the check.
+pub struct Checked {
+    /// All that point at the table.
+    pub all: Vec<Reference>,
+    /// Those that count: none if the caller says so.
+    pub references: Vec<Reference>,
+    /// `sql::data_version` before the check.
+    pub at: i64,
+}
+
+impl Checked {
+    pub fn new(connection: &Connection, rule: &Rule<'_>) -> Result<Self> {
+        let at = sql::data_version(connection)?;
+        let all = check::references(connection, rule.table)?;
+        let references = match rule.options.ignore_foreign_keys {
+            true => Vec::new(),
+            false => all.clone(),
+        };
+        rule.check_references(connection, &references)?;
+        Ok(Self {
+            all,
+            references,
+            at,
+        })
+    }
+}
+
+/// A run that has its place in the catalog.
+pub struct Started<'a> {
+    pub connection: &'a Connection,
+    pub rule: &'a Rule<'a>,
+    pub checked: &'a Checked,
+    pub archive: &'a Archive,
+    pub archived: &'a ArchivedTable,
+    /// Of the table's columns, in the catalog.
+    pub schema: i64,
+    pub run: &'a Run,
+    /// `sql::schema_version` when the table was looked at.
+    pub schema_version: i64,
+    pub own_transactions: bool,
+}
+
+impl Started<'_> {
+    /// Finishes what earlier runs began, and moves the rows. `outcome` grows as they move, also if it
+    /// fails later.
+    pub fn move_rows(&self, outcome: &mut Outcome) -> Result<()> {
+        let (connection, rule) = (self.connection, self.rule);
+        let encoding = sql::encoding(connection)?;
+        let reader = HotReader::new(rule.table, encoding);
+        let schemas = tables::schemas(connection, self.archived.id)?;
+        let layouts = Layouts::new(rule.table, self.archived, rule.time_column, &schemas);
+        let publisher = Publisher {
+            hot: HotTable {
+                connection,
+                table: rule.table,
+                rule,
+                reader: &reader,
+                references: &self.checked.references,
+            },
+            folder: &self.archive.folder,
+            run: self.run.id,
+            layouts: &layouts,
+            checked_at: self.checked.at,
+            schema_version: self.schema_version,
+            batch_size: rule.options.batch_size,
+            pace: pace(rule, self.own_transactions),
+        };
+        let folder = &self.archive.folder;
+        let staged = files::staged(connection, self.archived.id)?;
+        outcome.discarded = staged::discard_damaged(connection, folder, &schemas, &staged)?;
+        self.finish(&publisher, &mut outcome.published)?;
+        let mut plan = Plan::new(connection, rule, &reader)?;
+        let staged = files::staged(connection, self.archived.id)?;
+        staged::exclude(&mut plan, folder, &layouts, &staged)?;
+        let planned = outcome.published.rows() + plan.rows;
+        write_transaction(connection, || runs::plan(connection, self.run, planned))?;
+        let moved = MoveMode::enter(connection).and_then(|_mode| {
+            let level = rule.options.compression_level;
+            let folder = self.archive.folder.clone();
+            let names = reader.names();
+            let writer = FileWriter::new(folder, rule.table, names, encoding, level);
+            let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
+            let staged_at = (rule.options.grace_hours > 0).then(clock::stamp);
+            let pipeline = Pipeline {
+                publisher: &publisher,
+                writer: &writer,
+                workers: workers(connection)?,
+                staging: staged_at.is_some(),
+                progress: &progress,
+                path: &|rows, sequence| self.path(rows, sequence),
+                entry: &|file| self.entry(file, staged_at.as_ref()),
+            };
+            pipeline.run(&mut plan, &mut outcome.published)
+        });
+        outcome.skipped += plan.skipped;
+        outcome.published.kept += plan.kept;
+        plan.clear()?;
+        moved
+    }
+
+    /// Publishes what an earlier run could not, and the staged files that are due and have rows before
+    /// the cutoff.
+    fn finish(&self, publisher: &Publisher<'_>, published: &mut Published) -> Result<()> {
+        let due = staged::due_before(clock::now(), self.rule.options.grace_hours)?;
+        let cutoff = format_instant(self.rule.options.cutoff);
+        let unfinished = files::unfinished(self.connection, self.archived.id, &due, &cutoff)?;
+        let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
+        let _mode = MoveMode::enter(self.connection)?;
+        publisher.publish(unfinished, published)
+    }
+
+    fn path(&self, rows: &FileRows, sequence: usize) -> String {
+        let columns = &self.rule.table.columns;
+        let clashes = |column: &Column| {
+            ["year", "month", "day"]
+                .iter()
+                .any(|key| column.name.eq_ignore_ascii_case(key))
+        };
+        let prefix = if columns.iter().any(clashes) {
+            "archive_"
+        } else {
+            ""
+        };
+        let partition = self.rule.options.partition.folder(rows.partition, prefix);
+        let name = self.archive.file_name(&self.run.token, sequence);
+        format!("{}/{partition}/{name}", self.archived.folder)
+    }
+
+    fn entry(&self, file: WrittenFile, staged_at: Option<&String>) -> NewEntry {
+        NewEntry {
+            table: self.archived.id,
+            schema: self.schema,
+            run: self.run.id,
+            record: file.record,
+            hot_bytes: file.hot_bytes,
+            staged_at: staged_at.cloned(),
+            time_min: format_instant(file.time_min),
+            time_max: format_instant(file.time_max),
+            ranges: file.ranges,
+        }
+    }
+}
+
+/// How many threads write files: one core is for SQLite's thread.
+fn workers(connection: &Connection) -> Result<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = settings::MAX_WORKERS.count(&Config::read(connection)?)?;
+    Ok(wanted.min(cores.saturating_sub(1).max(1)))
+}
+
+/// How fast a call may work.
+pub fn pace(rule: &Rule<'_>, own_transactions: bool) -> Pace {
+    Pace {
+        pause: Duration::from_millis(rule.options.pause_ms),
+        rows_per_second: rule.options.max_rows_per_second,
+        own_transactions,
+    }
+}
