@@ -285,3 +285,32 @@ def test_a_statement_prepared_after_another_ones_ddl(path, source, ddl):
                 plain.execute(ddl)
             found = reader.execute(f"SELECT *, {n} FROM {source} WHERE id > 0 ORDER BY id")
             assert len(found.fetchall()) == count
+
+
+def test_an_older_table_that_takes_the_name_inherits_nothing(path):
+    """Not even where VACUUM has moved all and a table is missing; one that was not renamed goes on."""
+    with closing(sqlite3.connect(path)) as plain:
+        plain.executescript(f"CREATE TABLE gone (x); CREATE TABLE other {COLUMNS}; {TABLE}")
+        plain.executescript(TABLE.replace("TABLE t", "TABLE bystander"))
+        insert(plain, "t", 1)
+        insert(plain, "bystander", 1)
+        plain.commit()
+    with closing(connect(path)) as connection:
+        for table in ("t", "bystander"):
+            assert archive(connection, table, None, {"before": "2024-02-01"})["rows"] == 3
+    with closing(sqlite3.connect(path)) as plain:
+        insert(plain, "other", 2, first=7)
+        plain.commit()
+        plain.executescript("DROP TABLE t; ALTER TABLE other RENAME TO t; DROP TABLE gone; VACUUM")
+    with closing(connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM all_bystander").fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM cold_t").fetchone() == (3,)
+        with pytest.raises(sqlite3.OperationalError, match=AGAIN):
+            connection.execute("SELECT * FROM all_t").fetchall()
+        with pytest.raises(sqlite3.OperationalError, match=AGAIN):
+            archive(connection, "t", 7)
+        connection.execute("SELECT archive_rename('t', 't_before')").fetchall()
+        assert archive(connection, "t", None, {"before": "2024-02-01"})["rows"] == 3
+        ids = [id for (id,) in connection.execute("SELECT id FROM all_t ORDER BY id")]
+        before = [id for (id,) in connection.execute("SELECT id FROM cold_t_before ORDER BY id")]
+        assert (ids, before) == ([7, 8, 9], [0, 1, 2])

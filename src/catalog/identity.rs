@@ -47,8 +47,12 @@ pub fn locate(connection: &Connection, table: &ArchivedTable) -> Result<Location
     } else if anchor.rank == table.anchor.rank {
         name_of_rank(connection, known.rank)?
     } else {
+        // RENAME TABLE writes the name anew, in double quotes.
         let old = |(place, _): &(Place, String)| place.rowid < anchor.rowid;
-        named.clone().filter(old).map(|(_, name)| name)
+        match named.clone().filter(old) {
+            Some((_, name)) if head(connection, &name)? == table.head => Some(name),
+            _ => None,
+        }
     };
     Ok(match (found, named) {
         (Some(name), _) => Location::Here(name),
@@ -85,6 +89,20 @@ fn place(connection: &Connection, name: &str) -> Result<Option<(Place, String)>>
     let mut statement = connection.prepare_cached(&sql)?;
     let rank = statement.query_row([rowid], |row| row.get(0))?;
     Ok(Some((Place { rowid, rank }, name)))
+}
+
+/// How the CREATE TABLE statement of a table begins, up to the columns.
+fn head(connection: &Connection, name: &str) -> Result<String> {
+    let sql =
+        "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+    let mut statement = connection.prepare_cached(sql)?;
+    let sql: String = statement.query_row([name], |row| row.get(0))?;
+    Ok(sql
+        .split('(')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned())
 }
 
 /// The name of the table in a place of `sqlite_schema`.
@@ -183,6 +201,7 @@ pub fn move_policy(connection: &Connection, old: &str, new: &str) -> Result<()> 
 fn settle(connection: &Connection, table: &mut ArchivedTable) -> Result<()> {
     let (place, anchor) = place_before_anchor(connection, &table.name)?;
     (table.place, table.anchor) = (Some(place), anchor);
+    table.head = head(connection, &table.name)?;
     if let Some(hot) = Table::find(connection, &table.name)?
         && let Ok(ids) = columns::follow(&table.name, &table.columns, &hot.columns)
     {
@@ -265,6 +284,7 @@ pub fn adopt(
     };
     let (place, anchor) = place_before_anchor(connection, &table.name)?;
     (table.place, table.anchor) = (Some(place), anchor);
+    table.head = head(connection, &table.name)?;
     set_columns(connection, table, &hot, &ids)?;
     tables::update(connection, table)
 }

@@ -20,6 +20,8 @@ pub struct ArchivedTable {
     pub time_format: Option<TimeFormat>,
     /// When it was last looked at, with their numbers.
     pub columns: Vec<Column>,
+    /// How its CREATE TABLE statement begins, up to the columns.
+    pub head: String,
     /// Its place when it was last looked at; `None` if no table of the database is this one.
     pub place: Option<Place>,
     /// The anchor's then.
@@ -35,7 +37,7 @@ pub struct Place {
 }
 
 const SELECT: &str = "SELECT id, name, folder, time_column, time_format, columns, place, rank,
-                             anchor, anchor_rank
+                             anchor, anchor_rank, head
                       FROM main._archive_table";
 
 fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
@@ -54,6 +56,7 @@ fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
             rowid: row.get(8)?,
             rank: row.get(9)?,
         },
+        head: row.get(10)?,
     })
 }
 
@@ -92,8 +95,8 @@ pub fn insert(
 ) -> Result<i64> {
     connection.execute(
         "INSERT INTO main._archive_table
-             (name, folder, time_column, time_format, columns, anchor, anchor_rank)
-         VALUES (?1, ?2, '', '', ?3, 0, 0)",
+             (name, folder, time_column, time_format, columns, head, anchor, anchor_rank)
+         VALUES (?1, ?2, '', '', ?3, '', 0, 0)",
         (
             name,
             free_folder(connection, folder)?,
@@ -121,7 +124,7 @@ fn free_folder(connection: &Connection, folder: &str) -> Result<String> {
 pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
     connection.execute(
         "UPDATE main._archive_table SET name = ?2, time_column = ?3, time_format = ?4, columns = ?5,
-             place = ?6, rank = ?7, anchor = ?8, anchor_rank = ?9
+             place = ?6, rank = ?7, anchor = ?8, anchor_rank = ?9, head = ?10
          WHERE id = ?1",
         params![
             table.id,
@@ -133,6 +136,7 @@ pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
             table.place.map(|place| place.rank),
             table.anchor.rowid,
             table.anchor.rank,
+            table.head,
         ],
     )?;
     Ok(())
