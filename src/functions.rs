@@ -58,6 +58,8 @@ pub fn add(connection: &Connection) -> Result<()> {
     listing::<Files>(connection, c"archive_files", ())?;
     listing::<History>(connection, c"archive_history", ())?;
     listing::<ScanStats>(connection, c"archive_scan_stats", scans)?;
+    #[cfg(feature = "duckdb")]
+    crate::analytics::register(connection)?;
     // The database may be locked, or encrypted and not yet keyed: then there is nothing to attach
     // now, and archive_attach() says what is wrong.
     let _ = archive_attach(connection, &[]);

@@ -6,10 +6,13 @@
 //! - [`archive`]: hot rows -> plan -> read -> encode -> Parquet file -> verify -> publish
 //! - [`restore`]: the flow back: cold files -> select -> insert -> tombstone
 //! - [`cold`]: query -> plan -> prune -> open -> select rows -> decode -> SQLite
+//! - `analytics`: the same rows -> DuckDB -> SQLite
 //! - [`catalog`]: which files exist and which of their rows count, in the same database
 //!
 //! `docs/architecture.md` says why every crash point is safe.
 
+#[cfg(feature = "duckdb")]
+pub mod analytics;
 pub mod archive;
 pub mod attach;
 pub mod catalog;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::sql::unquote;
 use crate::sqlite::query::{Comparison, Query};
 use crate::sqlite::value::{Arguments, Output};
-use crate::sqlite::vtab::{Cursor, Table};
+use crate::sqlite::vtab::{Created, Cursor, Table};
 use crate::table;
 use crate::value::Value;
 
@@ -225,7 +225,7 @@ impl<D: Definition> Table for Listing<D> {
     fn connect(
         connection: Rc<Connection>,
         shared: &D::Shared,
-        _arguments: &[&str],
+        _created: &Created<'_>,
     ) -> Result<(Self, String)> {
         let columns = D::COLUMNS.iter().map(|name| format!("\"{name}\""));
         let hidden = D::ARGUMENT.iter().map(|name| format!("\"{name}\" HIDDEN"));

@@ -25,6 +25,7 @@ for variable in (
     "ARCHIVE_QUERY_CACHE_TTL",
     "AUTO_ARCHIVE_ENABLED",
     "CLEANUP_CRON_TIMES",
+    "DUCKDB_MEMORY_LIMIT",
     "SQLITE_COLD_FAULT",
 ):
     os.environ.pop(variable, None)
@@ -35,6 +36,18 @@ def load(connection, library=LIBRARY):
     connection.enable_load_extension(True)
     connection.load_extension(str(library.with_suffix("")))
     return connection
+
+
+def features():
+    """What the library under test was built with."""
+    connection = load(sqlite3.connect(":memory:"))
+    (version,) = connection.execute("SELECT archive_version()").fetchone()
+    return json.loads(version)["features"]
+
+
+needs_duckdb = pytest.mark.skipif(
+    not LIBRARY.exists() or "duckdb" not in features(), reason="the library has no DuckDB"
+)
 
 
 def connect(path, library=LIBRARY, **options):

@@ -215,7 +215,7 @@ impl<'p> Mover<'p> {
         };
         for (index, column) in values.iter().enumerate() {
             let cold = column.value(row, &mut self.scratch);
-            if !reader.read(hot, index, |value| value.same(cold))? {
+            if !reader.read(|n| hot.get_ref(n), index, |value| value.same(cold))? {
                 return Ok(false);
             }
         }

@@ -389,8 +389,11 @@ impl<'a> Plan<'a> {
                 && time.same(plain(row.get_ref(planned_time)?))
             {
                 for column in 0..self.reader.columns() {
-                    self.reader
-                        .read(row, column, |value| group.push(column, value))?;
+                    self.reader.read(
+                        |n| row.get_ref(n),
+                        column,
+                        |value| group.push(column, value),
+                    )?;
                 }
                 group.rows += 1;
                 file.time_min = file.time_min.min(instant);

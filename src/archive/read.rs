@@ -1,6 +1,5 @@
 //! Hot rows into memory, exactly as they are.
 
-use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use crate::error::Result;
@@ -35,6 +34,16 @@ impl HotReader {
         }
     }
 
+    /// A reader for some columns of a table or view, by their names.
+    pub fn of_columns<'a>(names: impl Iterator<Item = &'a str>, encoding: Encoding) -> Self {
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        Self {
+            encoding,
+            expressions: names.iter().map(|n| format!("t.{}", quote(n))).collect(),
+            names,
+        }
+    }
+
     /// The names of the stored columns.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -61,18 +70,19 @@ impl HotReader {
         list.join(", ")
     }
 
-    /// Calls `with` with the value of a stored column of a row that [`Self::select_list`] begins.
-    pub fn read<T>(
+    /// Calls `with` with the value of a stored column of a row that [`Self::select_list`] begins; `get`
+    /// gives out the row's values.
+    pub fn read<'r, T>(
         &self,
-        row: &Row<'_>,
+        get: impl Fn(usize) -> rusqlite::Result<ValueRef<'r>>,
         column: usize,
         with: impl FnOnce(Value<'_>) -> T,
     ) -> Result<T> {
         if self.encoding == Encoding::Utf8 {
-            return Ok(with(plain(row.get_ref(column)?)));
+            return Ok(with(plain(get(column)?)));
         }
-        let value = row.get_ref(2 * column + 1)?;
-        match (row.get_ref(2 * column)?, value) {
+        let value = get(2 * column + 1)?;
+        match (get(2 * column)?, value) {
             (ValueRef::Integer(1), ValueRef::Blob(bytes)) => {
                 Ok(match self.encoding.decode(bytes) {
                     Some(text) => with(Value::Text(&text)),

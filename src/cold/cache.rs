@@ -19,6 +19,7 @@ use super::file::OpenFile;
 use super::footer::Footer;
 use crate::catalog::files::FileRecord;
 use crate::error::Result;
+use crate::settings::{self, Config};
 use crate::storage::{Folder, Identity};
 
 static CACHE: Lazy<Mutex<Contents>> = Lazy::new(Mutex::default);
@@ -105,6 +106,16 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// The cache as the settings say.
+    pub fn of(config: &Config) -> Result<Self> {
+        let limit = match settings::QUERY_CACHE_ENABLED.is_on(config)? {
+            true => settings::CACHE_BYTES.count(config)?,
+            false => 0,
+        };
+        let lifetime = settings::QUERY_CACHE_TTL.count(config)?;
+        Ok(Self::new(limit, Duration::from_secs(lifetime as u64)))
+    }
+
     pub fn new(limit: usize, lifetime: Duration) -> Self {
         contents().shrink(limit, lifetime);
         Self {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ahead::{Part, Step, Steps};
 use super::cache::Cache;
@@ -19,7 +19,7 @@ use super::state::{States, TableState};
 use super::stats::{ScanLog, ScanStats};
 use crate::catalog::files::FileEntry;
 use crate::error::{Error, Result};
-use crate::settings::{self, Config};
+use crate::settings;
 use crate::sqlite::pin::ReadPin;
 use crate::sqlite::value::{Arguments, Output};
 use crate::sqlite::vtab::Cursor;
@@ -245,7 +245,7 @@ impl Cursor for Scan {
         };
         let context = Arc::new(Context {
             folder: state.folder(&self.states.connection)?,
-            cache: cache(&state.config)?,
+            cache: Cache::of(&state.config)?,
             max_workers: settings::MAX_WORKERS.count(&state.config)?,
             counters,
             predicates: self.predicates(&plan, arguments)?,
@@ -343,16 +343,6 @@ fn steps(file: Result<Arc<ScanFile>>, descending: bool) -> Vec<Result<Step>> {
         })
     };
     (0..count).map(step).collect()
-}
-
-/// The cache, as the settings say.
-fn cache(config: &Config) -> Result<Cache> {
-    let limit = match settings::QUERY_CACHE_ENABLED.is_on(config)? {
-        true => settings::CACHE_BYTES.count(config)?,
-        false => 0,
-    };
-    let lifetime = settings::QUERY_CACHE_TTL.count(config)?;
-    Ok(Cache::new(limit, Duration::from_secs(lifetime as u64)))
 }
 
 /// The row group and the row in it that is current.

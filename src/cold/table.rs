@@ -19,7 +19,7 @@ use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::sql::{self, quote};
 use crate::sqlite::query::Query;
-use crate::sqlite::vtab::Table;
+use crate::sqlite::vtab::{Created, Table};
 use crate::table::{self, Affinity, Column, Key};
 
 /// The hidden column that shows the rowid a row had, or has, in its table.
@@ -144,10 +144,10 @@ impl Table for ColdTable {
     fn connect(
         connection: Rc<Connection>,
         log: &ScanLog,
-        arguments: &[&str],
+        created: &Created<'_>,
     ) -> Result<(Self, String)> {
         let usage = || Error::refused("archive_cold is made by archive_attach() only");
-        let mut arguments = arguments.iter().map(|argument| argument.trim());
+        let mut arguments = created.arguments.iter().map(|argument| argument.trim());
         let id = arguments.next().and_then(|id| id.parse().ok());
         let name = arguments.next().unwrap_or_default();
         let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);

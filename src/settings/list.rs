@@ -71,6 +71,16 @@ pub const COMPRESSION_LEVEL: Setting = Setting {
     default: "3",
 };
 
+/// How much memory DuckDB may use in a connection; if it is empty, 2GB or half of the machine's memory if
+/// that is less.
+pub const DUCKDB_MEMORY_LIMIT: Setting = Setting {
+    key: "duckdb_memory_limit",
+    variable: Some("DUCKDB_MEMORY_LIMIT"),
+    kind: Kind::Memory,
+    place: Place::Database,
+    default: "",
+};
+
 /// How many hours `archive_run` leaves rows hot after they were copied.
 pub const GRACE_HOURS: Setting = Setting {
     key: "grace_hours",
@@ -184,7 +194,7 @@ pub const VACUUM_FREE_PERCENT: Setting = Setting {
 };
 
 /// All settings by name.
-pub const ALL: [&Setting; 20] = [
+pub const ALL: [&Setting; 21] = [
     &ARCHIVE_DIR,
     &AUTO_ARCHIVE_ENABLED,
     &BACKUP_KEEP,
@@ -192,6 +202,7 @@ pub const ALL: [&Setting; 20] = [
     &CACHE_BYTES,
     &CLEANUP_CRON_TIMES,
     &COMPRESSION_LEVEL,
+    &DUCKDB_MEMORY_LIMIT,
     &GRACE_HOURS,
     &HOT_DAYS_LOG,
     &HOT_DAYS_SIGN,

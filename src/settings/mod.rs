@@ -26,6 +26,8 @@ pub enum Kind {
     Number { min: i64, max: i64 },
     /// A folder below the database's own.
     Folder,
+    /// A number of bytes with a unit, as DuckDB reads it, or nothing.
+    Memory,
     /// On or off.
     Switch,
     /// Any text.
@@ -91,6 +93,10 @@ impl Setting {
             Kind::Text => match value {
                 Json::String(_) => Ok(value.clone()),
                 _ => Err(refuse("text".to_owned())),
+            },
+            Kind::Memory => match value.as_str() {
+                Some(text) if text.is_empty() || is_memory(text) => Ok(value.clone()),
+                _ => Err(refuse("an amount of memory like 512MB or 2GB".to_owned())),
             },
             Kind::Switch => {
                 let word = match value {
@@ -194,6 +200,16 @@ impl Setting {
     pub fn is_on(&self, config: &Config) -> Result<bool> {
         Ok(self.resolve(config)?.0 == json!(true))
     }
+}
+
+/// Whether DuckDB would read `text` as an amount of memory: `512MB`, `1.5 GiB`.
+fn is_memory(text: &str) -> bool {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let units = ["kb", "mb", "gb", "tb", "kib", "mib", "gib", "tib"];
+    number.parse::<f64>().is_ok_and(|number| number > 0.0)
+        && units.contains(&unit.trim().to_ascii_lowercase().as_str())
 }
 
 /// What `archive_config` has set in a database.

@@ -23,12 +23,14 @@ pub trait Table: Sized {
     /// What all tables of the module share on a connection.
     type Shared: Default;
 
-    /// Connects with the arguments of `CREATE VIRTUAL TABLE ... USING module(arguments)`. Returns
-    /// the table and the `CREATE TABLE` statement that declares its columns.
+    /// Whether views and triggers of the database must not use it: the database may be a stranger's.
+    const DIRECT_ONLY: bool = false;
+
+    /// Connects. Returns the table and the `CREATE TABLE` statement that declares its columns.
     fn connect(
         connection: Rc<Connection>,
         shared: &Self::Shared,
-        arguments: &[&str],
+        created: &Created<'_>,
     ) -> Result<(Self, String)>;
 
     /// Chooses what to push down (xBestIndex).
@@ -36,6 +38,14 @@ pub trait Table: Sized {
 
     /// Opens a cursor, which then gets a [`Cursor::filter`] before anything else.
     fn open(&self) -> Result<Self::Cursor>;
+}
+
+/// What `CREATE VIRTUAL TABLE schema.name USING module(arguments)` says. Without such a statement, as a
+/// function in FROM, a table has no arguments.
+pub struct Created<'a> {
+    pub schema: &'a str,
+    /// As they were written, quotes and all.
+    pub arguments: Vec<&'a str>,
 }
 
 /// A scan over a virtual table.
@@ -59,6 +69,8 @@ pub enum Kind {
     Declared,
     /// `SELECT ... FROM name(arguments)`
     TableValued,
+    /// Either.
+    Both,
 }
 
 /// Makes the module `name` known to the connection. Its tables share `shared`.
@@ -71,6 +83,7 @@ pub fn register<T: Table>(
     let module = match kind {
         Kind::Declared => const { &module::<T>(Some(create::<T>)) },
         Kind::TableValued => const { &module::<T>(None) },
+        Kind::Both => const { &module::<T>(Some(connect::<T>)) },
     };
     let shared = Box::into_raw(Box::new(shared)).cast();
     // SAFETY: the handle is valid, the name NUL-terminated and the module a constant, promoted to
@@ -170,19 +183,21 @@ unsafe extern "C" fn connect<T: Table>(
         // SAFETY: SQLite passes what `register` gave it, and argc NUL-terminated strings; the first
         // three are the names of the module, the schema and the table. The handle outlives the
         // virtual table.
-        let (connection, shared, arguments) = unsafe {
+        let (connection, shared, words) = unsafe {
             let count = usize::try_from(argc).unwrap_or(0);
-            let arguments = slice::from_raw_parts(argv, count)
+            let words = slice::from_raw_parts(argv, count)
                 .iter()
-                .skip(3)
-                .map(|argument| CStr::from_ptr(*argument).to_str())
+                .map(|word| CStr::from_ptr(*word).to_str())
                 .collect::<Result<Vec<_>, _>>();
             let shared = &*shared.cast::<T::Shared>();
-            (Connection::from_handle(db)?, shared, arguments)
+            (Connection::from_handle(db)?, shared, words)
         };
-        let arguments =
-            arguments.map_err(|_| Error::refused("the arguments are not valid UTF-8"))?;
-        let (connected, declaration) = T::connect(Rc::new(connection), shared, &arguments)?;
+        let words = words.map_err(|_| Error::refused("the arguments are not valid UTF-8"))?;
+        let created = Created {
+            schema: words.get(1).copied().unwrap_or_default(),
+            arguments: words.into_iter().skip(3).collect(),
+        };
+        let (connected, declaration) = T::connect(Rc::new(connection), shared, &created)?;
         let declaration = CString::new(declaration)
             .map_err(|_| Error::refused("a column's name or type contains a NUL character"))?;
         // SAFETY: called within xCreate or xConnect, as it must be.
@@ -190,6 +205,10 @@ unsafe extern "C" fn connect<T: Table>(
         if code != ffi::SQLITE_OK {
             let reason = format!("cannot declare {}", declaration.to_string_lossy());
             return Err(Error::Internal(reason));
+        }
+        if T::DIRECT_ONLY {
+            // SAFETY: as above; the option takes no further argument.
+            unsafe { ffi::sqlite3_vtab_config(db, ffi::SQLITE_VTAB_DIRECTONLY) };
         }
         Ok(Box::new(TableObject {
             base: ffi::sqlite3_vtab {

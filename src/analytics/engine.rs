@@ -1,0 +1,217 @@
+//! DuckDB inside this library: one instance for each connection of SQLite that asks for it, locked down.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use duckdb::{Config, Connection};
+use once_cell::unsync::OnceCell;
+
+use super::rows::{self, Source};
+use super::spill::Spill;
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::settings;
+use crate::sql::literal;
+
+/// Unless it is set otherwise, DuckDB gets so much memory, or half of the machine's if that is less.
+const MEMORY: u64 = 2_000_000_000;
+
+/// What DuckDB may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Limits {
+    /// The archive folder, the only one that it may read. A database in memory has none.
+    root: Option<PathBuf>,
+    /// Empty for the default.
+    memory: String,
+    threads: usize,
+}
+
+impl Limits {
+    fn read(connection: &rusqlite::Connection) -> Result<Self> {
+        let config = settings::Config::read(connection)?;
+        let root = match catalog::exists(connection)? {
+            true => Some(settings::folder(connection, &config)?.root().to_owned()),
+            false => None,
+        };
+        Ok(Self {
+            root,
+            memory: settings::DUCKDB_MEMORY_LIMIT.text(&config)?,
+            threads: settings::MAX_WORKERS.count(&config)?.max(1),
+        })
+    }
+}
+
+/// The instance of a connection, once there is one.
+#[derive(Clone, Default)]
+pub struct Engines(Rc<RefCell<OnceCell<Rc<Engine>>>>);
+
+impl Engines {
+    /// The instance, which is opened at the first call, and anew after the settings have changed.
+    pub fn get(&self, connection: &rusqlite::Connection) -> Result<Rc<Engine>> {
+        let limits = Limits::read(connection)?;
+        let mut cell = self.0.borrow_mut();
+        if cell.get().is_some_and(|engine| engine.limits != limits) {
+            cell.take();
+        }
+        let engine = cell.get_or_try_init(|| Engine::open(limits).map(Rc::new))?;
+        Ok(Rc::clone(engine))
+    }
+}
+
+/// What the table function that hands over rows can find, by the number it is called with.
+#[derive(Clone, Default)]
+pub struct Sources(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    sources: HashMap<u64, Arc<Source>>,
+    next: u64,
+}
+
+impl Sources {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing in it is ever half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, number: u64) -> Option<Arc<Source>> {
+        self.known().sources.get(&number).cloned()
+    }
+
+    /// Adds a source, which stays as long as what is returned.
+    pub fn add(&self, source: Source) -> Registered {
+        let mut known = self.known();
+        let number = known.next;
+        known.next += 1;
+        known.sources.insert(number, Arc::new(source));
+        Registered {
+            sources: self.clone(),
+            number,
+        }
+    }
+}
+
+/// A source that DuckDB can find.
+pub struct Registered {
+    sources: Sources,
+    pub number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.sources.known().sources.remove(&self.number);
+    }
+}
+
+/// One DuckDB instance.
+pub struct Engine {
+    limits: Limits,
+    connection: Connection,
+    pub sources: Sources,
+    /// Of queries, which may take a moment to end after they were interrupted.
+    threads: RefCell<Vec<JoinHandle<()>>>,
+    /// After the connection, which still uses it while it closes.
+    _spill: Option<Spill>,
+}
+
+impl Engine {
+    fn open(limits: Limits) -> Result<Self> {
+        let spill = limits.root.as_deref().and_then(Spill::beside);
+        let connection = open(&limits, spill.as_ref()).map_err(duckdb_error)?;
+        let sources = Sources::default();
+        rows::register(&connection, &sources).map_err(duckdb_error)?;
+        lock_down(&connection, &limits).map_err(duckdb_error)?;
+        Ok(Self {
+            limits,
+            connection,
+            sources,
+            threads: RefCell::default(),
+            _spill: spill,
+        })
+    }
+
+    /// A connection for one query, whose temporary views no other query sees.
+    pub fn connect(&self) -> Result<Connection> {
+        self.connection.try_clone().map_err(duckdb_error)
+    }
+
+    /// Runs `body` in a thread of its own.
+    pub fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        // Only what is touched takes memory. DuckDB goes as deep as a query does.
+        const STACK: usize = 256 << 20;
+        let thread = std::thread::Builder::new()
+            .name("archive_query".to_owned())
+            .stack_size(STACK)
+            .spawn(body)
+            .map_err(|error| Error::refused(format!("no thread can be started: {error}")))?;
+        let mut threads = self.threads.borrow_mut();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for thread in self.threads.take() {
+            // Its query was interrupted when its cursor was closed; a panic has been reported there.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open(limits: &Limits, spill: Option<&Spill>) -> duckdb::Result<Connection> {
+    let temporary = spill.map_or(String::new(), |spill| spill.path().display().to_string());
+    let config = Config::default()
+        .with("threads", limits.threads.to_string())?
+        .with("temp_directory", temporary)?
+        .with("autoinstall_known_extensions", "false")?
+        .with("autoload_known_extensions", "false")?
+        .with("allow_community_extensions", "false")?
+        // As SQLite orders them.
+        .with("default_null_order", "sqlite")?;
+    let config = match limits.memory.as_str() {
+        "" => config,
+        memory => config.with("memory_limit", memory)?,
+    };
+    let connection = Connection::open_in_memory_with_flags(config)?;
+    if limits.memory.is_empty() {
+        limit_memory(&connection)?;
+    }
+    Ok(connection)
+}
+
+/// Sets the default. What the machine has is DuckDB's finding, which knows of containers, too.
+fn limit_memory(connection: &Connection) -> duckdb::Result<()> {
+    connection.execute_batch("SET memory_limit = '50%'")?;
+    let sql = "SELECT parse_formatted_bytes(current_setting('memory_limit'))";
+    let half: u64 = connection.query_row(sql, [], |row| row.get(0))?;
+    match half > MEMORY {
+        true => connection.execute_batch(&format!("SET memory_limit = '{MEMORY} B'")),
+        false => Ok(()),
+    }
+}
+
+/// Takes away all that a query does not need: files but the cold ones, the network, extensions, settings.
+fn lock_down(connection: &Connection, limits: &Limits) -> duckdb::Result<()> {
+    let root = limits.root.as_ref();
+    let folders = root.map_or(String::new(), |root| literal(&root.to_string_lossy()));
+    connection.execute_batch(&format!(
+        "SET GLOBAL parquet_metadata_cache = true;
+         SET GLOBAL allowed_directories = [{folders}];
+         SET GLOBAL enable_external_access = false;
+         SET GLOBAL lock_configuration = true;"
+    ))
+}
+
+/// What DuckDB says of a failure, as an error of ours.
+pub fn duckdb_error(error: duckdb::Error) -> Error {
+    match error {
+        duckdb::Error::DuckDBFailure(_, Some(message)) => Error::refused(message),
+        other => Error::refused(other.to_string()),
+    }
+}

@@ -1,0 +1,85 @@
+//! Where DuckDB puts what does not fit into its memory: a folder of its own beside the archive.
+//!
+//! It is locked while it is in use, so that what a killed process has left is told from what a living one
+//! needs.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Result;
+use crate::storage::{self, Lock};
+
+/// The folder of all such folders, beside the archive folder.
+const FOLDER: &str = "duckdb_spill";
+/// The end of the name of the file that is locked, which is beside the folder it is for.
+const LOCK: &str = "lock";
+
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A folder for one DuckDB instance. It is removed when this is dropped.
+pub struct Spill {
+    path: PathBuf,
+    lock: Option<Lock>,
+}
+
+impl Spill {
+    /// Makes a folder beside the archive folder `root`, and removes those whose owners have ended. `None`
+    /// where nothing can be written: then DuckDB has its memory and no more, and says so if it needs more.
+    pub fn beside(root: &Path) -> Option<Self> {
+        // Without an archive folder nothing may be made: the first archive run decides where it is.
+        let folder = root.exists().then(|| root.parent())??.join(FOLDER);
+        fs::create_dir_all(&folder).ok()?;
+        remove_leftovers(&folder);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{}-{number}", std::process::id()));
+        let lock = lock(&path).ok()?;
+        // What is there has no owner, as its lock was free.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).ok()?;
+        Some(Self {
+            path,
+            lock: Some(lock),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        remove(&self.path);
+        drop(self.lock.take());
+        if let Some(folder) = self.path.parent() {
+            // It fails while other instances have theirs in it.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock> {
+    storage::lock(&path.with_extension(LOCK), "the folder is in use")
+}
+
+/// Removes a folder and, after it, its lock. What cannot be removed now is removed by the next instance.
+fn remove(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {}
+        _ => drop(fs::remove_file(path.with_extension(LOCK))),
+    }
+}
+
+fn remove_leftovers(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == LOCK)
+            && let Ok(_owned) = storage::lock(&path, "")
+        {
+            remove(&path.with_extension(""));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A statement that is read while its owner does other things: it shares the connection it runs on.
+
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+use std::{ptr, slice};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ffi};
+
+use crate::error::{Error, Result};
+
+/// A query at one of its rows.
+///
+/// rusqlite's statements borrow their connection, so none can be kept between two calls of a cursor.
+pub struct Reader {
+    statement: *mut ffi::sqlite3_stmt,
+    connection: Rc<Connection>,
+}
+
+impl Reader {
+    /// Prepares `sql`, which is before its first row then.
+    pub fn new(connection: &Rc<Connection>, sql: &str) -> Result<Self> {
+        let text =
+            CString::new(sql).map_err(|_| Error::refused("a name contains a NUL character"))?;
+        let mut reader = Self {
+            statement: ptr::null_mut(),
+            connection: Rc::clone(connection),
+        };
+        // SAFETY: the handle is valid while `connection` lives, which the reader shares; `text` is
+        // NUL-terminated; the statement is finalized exactly once, in `drop`.
+        let code = unsafe {
+            let (db, statement) = (connection.handle(), &raw mut reader.statement);
+            ffi::sqlite3_prepare_v2(db, text.as_ptr(), -1, statement, ptr::null_mut())
+        };
+        match code {
+            ffi::SQLITE_OK => Ok(reader),
+            code => Err(reader.failure(code)),
+        }
+    }
+
+    /// Moves to the next row; `false` at the end.
+    #[inline]
+    pub fn step(&mut self) -> Result<bool> {
+        // SAFETY: `statement` is a prepared statement.
+        match unsafe { ffi::sqlite3_step(self.statement) } {
+            ffi::SQLITE_ROW => Ok(true),
+            ffi::SQLITE_DONE => Ok(false),
+            code => Err(self.failure(code)),
+        }
+    }
+
+    /// Goes back to before the first row.
+    pub fn reset(&mut self) {
+        // SAFETY: `statement` is a prepared statement. The code repeats the error of the last step.
+        unsafe { ffi::sqlite3_reset(self.statement) };
+    }
+
+    /// A value of the current row; NULL where there is no such column.
+    #[inline]
+    pub fn value(&self, column: usize) -> ValueRef<'_> {
+        let Ok(column) = i32::try_from(column) else {
+            return ValueRef::Null;
+        };
+        // SAFETY: the statement is at a row, or every value is NULL; SQLite accepts any column number.
+        // What the pointers lead to stays until the next step, which needs `&mut self`, and is not
+        // converted, as the type is asked for first.
+        unsafe {
+            let (statement, bytes) = (self.statement, |start: *const u8| {
+                let length = ffi::sqlite3_column_bytes(self.statement, column);
+                match usize::try_from(length) {
+                    Ok(length) if !start.is_null() => slice::from_raw_parts(start, length),
+                    _ => &[],
+                }
+            });
+            match ffi::sqlite3_column_type(statement, column) {
+                ffi::SQLITE_INTEGER => {
+                    ValueRef::Integer(ffi::sqlite3_column_int64(statement, column))
+                }
+                ffi::SQLITE_FLOAT => ValueRef::Real(ffi::sqlite3_column_double(statement, column)),
+                ffi::SQLITE_TEXT => {
+                    ValueRef::Text(bytes(ffi::sqlite3_column_text(statement, column)))
+                }
+                ffi::SQLITE_BLOB => {
+                    ValueRef::Blob(bytes(ffi::sqlite3_column_blob(statement, column).cast()))
+                }
+                _ => ValueRef::Null,
+            }
+        }
+    }
+
+    fn failure(&self, code: i32) -> Error {
+        // SAFETY: the handle is valid; the text is copied before anything else uses the connection.
+        let message = unsafe { CStr::from_ptr(ffi::sqlite3_errmsg(self.connection.handle())) };
+        let message = message.to_string_lossy().into_owned();
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(message)).into()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, finalized only here; finalizing NULL does nothing.
+        unsafe { ffi::sqlite3_finalize(self.statement) };
+    }
+}
