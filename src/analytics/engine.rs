@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use duckdb::{Config, Connection};
+use duckdb::{Config, Connection, InterruptHandle};
 use once_cell::unsync::OnceCell;
 
 use super::rows::{self, Source};
@@ -113,7 +114,7 @@ pub struct Engine {
     connection: Connection,
     pub sources: Sources,
     /// Of queries, which may take a moment to end after they were interrupted.
-    threads: RefCell<Vec<JoinHandle<()>>>,
+    threads: RefCell<Vec<(JoinHandle<()>, Arc<InterruptHandle>)>>,
     /// After the connection, which still uses it while it closes.
     _spill: Option<Spill>,
 }
@@ -139,8 +140,12 @@ impl Engine {
         self.connection.try_clone().map_err(duckdb_error)
     }
 
-    /// Runs `body` in a thread of its own.
-    pub fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    /// Runs `body` in a thread of its own. What it asks of DuckDB is ended by `interrupt`.
+    pub fn spawn(
+        &self,
+        interrupt: Arc<InterruptHandle>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
         // Only what is touched takes memory. DuckDB goes as deep as a query does.
         const STACK: usize = 256 << 20;
         let thread = std::thread::Builder::new()
@@ -149,16 +154,21 @@ impl Engine {
             .spawn(body)
             .map_err(|error| Error::refused(format!("no thread can be started: {error}")))?;
         let mut threads = self.threads.borrow_mut();
-        threads.retain(|thread| !thread.is_finished());
-        threads.push(thread);
+        threads.retain(|(thread, _)| !thread.is_finished());
+        threads.push((thread, interrupt));
         Ok(())
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for thread in self.threads.take() {
-            // Its query was interrupted when its cursor was closed; a panic has been reported there.
+        for (thread, interrupt) in self.threads.take() {
+            // Its cursor is closed. Between two steps there is nothing that an interrupt could end.
+            while !thread.is_finished() {
+                interrupt.interrupt();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // A panic has been reported by the thread itself.
             let _ = thread.join();
         }
     }

@@ -100,6 +100,11 @@ impl ResultColumn {
         format!("{} {}", quote(&self.name), self.kind.declared())
     }
 
+    /// Whether its values can be read as DuckDB hands them out.
+    pub fn is_direct(&self) -> bool {
+        !matches!(self.kind, Kind::Json | Kind::AsText | Kind::Digits)
+    }
+
     /// The SQL that gives the columns of `sql` as they can be read here.
     pub fn query(columns: &[Self], sql: &str) -> String {
         let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use arrow::array::RecordBatch;
-use duckdb::InterruptHandle;
 use duckdb::types::Value as Parameter;
+use duckdb::{InterruptHandle, Statement};
 use rusqlite::Connection;
 
 use super::engine::{Engine, Registered, duckdb_error};
@@ -35,22 +35,27 @@ pub struct Request {
 
 /// What the thread of a query sends, in this order.
 pub enum Answer {
-    /// The names in the SQL. It waits for the views then.
+    /// The names in the SQL. It waits for what they mean then.
     Mentioned(Mentioned),
-    /// What the rows will be like. It waits for whether they are wanted.
+    /// What the rows are like.
     Columns(Vec<ResultColumn>),
     Rows(RecordBatch),
     /// There are no more rows, or why not.
     Done(Result<()>),
 }
 
+/// What the names in a query mean, as SQL.
+struct Meaning {
+    /// What is run before the query.
+    before: String,
+    /// What the query begins with.
+    with: String,
+}
+
 /// A query that DuckDB runs. Dropping it ends the query.
 pub struct Running {
     feed: Feed,
     interrupt: Arc<InterruptHandle>,
-    /// The SQL of the views; dropping it ends the thread that waits for it.
-    go: Option<SyncSender<String>>,
-    /// After the columns are known, what ends or starts the rest.
     columns: Vec<ResultColumn>,
     _sources: Vec<Registered>,
     _engine: Rc<Engine>,
@@ -58,12 +63,21 @@ pub struct Running {
     _pin: ReadPin,
 }
 
+/// What is wanted of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Rows,
+    /// Only what its columns are.
+    Columns,
+}
+
 impl Running {
-    /// Starts a query, up to knowing what its columns are.
+    /// Starts a query, and waits until it is known what its columns are.
     pub fn start(
         connection: &Rc<Connection>,
         engine: Rc<Engine>,
         request: &Request,
+        wanted: Wanted,
     ) -> Result<Self> {
         let pin = ReadPin::new(connection)?;
         let encoding = sql::encoding(connection)?;
@@ -74,13 +88,13 @@ impl Running {
         let thread = Thread {
             connection: duckdb,
             request: request.clone(),
+            wanted,
             events: events.clone(),
         };
-        engine.spawn(move || thread.run(&wait))?;
+        engine.spawn(Arc::clone(&interrupt), move || thread.run(&wait))?;
         let mut running = Self {
             feed: Feed::new(connection, encoding, receiver)?,
             interrupt,
-            go: Some(go),
             columns: Vec::new(),
             _sources: Vec::new(),
             _engine: Rc::clone(&engine),
@@ -96,9 +110,14 @@ impl Running {
             let survey = survey(connection, &subject, &mentioned, encoding, typed)?;
             views.add(&subject, &survey, &engine.sources, &events)?;
         }
+        let (before, with) = match mentioned.needs_views {
+            true => (views.create(), String::new()),
+            false => (String::new(), views.with()),
+        };
         running.feed.relations = views.relations;
         running._sources = views.sources;
-        running.go(views.sql);
+        // If the thread has ended, it has said why, which is read next.
+        let _ = go.send(Meaning { before, with });
         match running.wait()? {
             Answer::Columns(columns) => running.columns = columns,
             other => return Err(other.unexpected()),
@@ -110,11 +129,6 @@ impl Running {
         &self.columns
     }
 
-    /// Lets DuckDB run the query.
-    pub fn run(&mut self) {
-        self.go(String::new());
-    }
-
     /// The next rows; `None` at the end.
     pub fn next(&mut self) -> Result<Option<RecordBatch>> {
         match self.wait()? {
@@ -122,11 +136,6 @@ impl Running {
             Answer::Done(Ok(())) => Ok(None),
             other => Err(other.unexpected()),
         }
-    }
-
-    fn go(&mut self, sql: String) {
-        // If the thread has ended, it has said why, which is read next.
-        let _ = self.go.as_ref().map(|go| go.send(sql));
     }
 
     fn wait(&mut self) -> Result<Answer> {
@@ -140,7 +149,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // The thread ends by itself: it is interrupted, or finds that nobody listens.
-        self.go = None;
         self.interrupt.interrupt();
     }
 }
@@ -158,6 +166,7 @@ impl Answer {
 struct Thread {
     connection: duckdb::Connection,
     request: Request,
+    wanted: Wanted,
     events: SyncSender<Event>,
 }
 
@@ -165,7 +174,7 @@ struct Thread {
 struct Gone;
 
 impl Thread {
-    fn run(self, go: &Receiver<String>) {
+    fn run(self, go: &Receiver<Meaning>) {
         let outcome = guard(|| Ok(self.steps(go)));
         let done = match outcome {
             Ok(Ok(())) => Ok(()),
@@ -180,34 +189,41 @@ impl Thread {
         self.events.send(Event::Answer(answer)).map_err(|_| Gone)
     }
 
-    fn steps(&self, go: &Receiver<String>) -> Result<(), Stop> {
-        self.answer(Answer::Mentioned(Mentioned::parse(
-            &self.connection,
-            &self.request.sql,
-        )?))?;
-        let views = go.recv().map_err(|_| Gone)?;
-        self.connection
-            .execute_batch(&views)
-            .map_err(duckdb_error)?;
-        let columns = self.describe()?;
-        let query = ResultColumn::query(&columns, &self.request.sql);
+    fn steps(&self, go: &Receiver<Meaning>) -> Result<(), Stop> {
+        let Request {
+            sql, parameters, ..
+        } = &self.request;
+        self.answer(Answer::Mentioned(Mentioned::parse(&self.connection, sql)?))?;
+        let Meaning { before, with } = go.recv().map_err(|_| Gone)?;
+        if !before.is_empty() {
+            self.connection
+                .execute_batch(&before)
+                .map_err(duckdb_error)?;
+        }
+        let limit = match self.wanted {
+            Wanted::Rows => "",
+            Wanted::Columns => " LIMIT 0",
+        };
+        // A comment may be at its end.
+        let mut statement = self.start(&format!("{with}SELECT * FROM ({sql}\n){limit}"))?;
+        let columns = columns(&statement)?;
+        if self.wanted == Wanted::Rows && !columns.iter().all(ResultColumn::is_direct) {
+            // What is given up has hardly begun.
+            drop(statement);
+            let query = ResultColumn::query(&columns, sql);
+            statement = self.start(&format!("{with}{query}"))?;
+        }
         self.answer(Answer::Columns(columns))?;
-        go.recv().map_err(|_| Gone)?;
-        let mut statement = self.connection.prepare(&query).map_err(duckdb_error)?;
-        let parameters = duckdb::params_from_iter(&self.request.parameters);
-        for batch in statement.stream_arrow(parameters).map_err(duckdb_error)? {
-            self.answer(Answer::Rows(batch.map_err(duckdb_error)?))?;
+        while let Some(rows) = statement.step().map_err(duckdb_error)? {
+            self.answer(Answer::Rows(RecordBatch::from(&rows)))?;
         }
         Ok(())
     }
 
-    /// What the columns of the query are, for which DuckDB does not run it.
-    fn describe(&self) -> Result<Vec<ResultColumn>> {
-        let Request {
-            sql, parameters, ..
-        } = &self.request;
-        let empty = format!("SELECT * FROM ({sql}\n) LIMIT 0");
-        let mut statement = self.connection.prepare(&empty).map_err(duckdb_error)?;
+    /// Starts a statement with the caller's parameters.
+    fn start(&self, sql: &str) -> Result<Statement<'_>> {
+        let mut statement = self.connection.prepare(sql).map_err(duckdb_error)?;
+        let parameters = &self.request.parameters;
         let (needed, given) = (statement.parameter_count(), parameters.len());
         if needed != given {
             return Err(Error::refused(format!(
@@ -216,16 +232,24 @@ impl Thread {
             )));
         }
         let parameters = duckdb::params_from_iter(parameters);
-        drop(statement.stream_arrow(parameters).map_err(duckdb_error)?);
-        let columns = 0..statement.column_count();
-        columns
-            .map(|column| {
-                let name = statement.column_name(column).map_err(duckdb_error)?;
-                let logical_type = statement.column_logical_type(column);
-                Ok(ResultColumn::new(name, &logical_type))
-            })
-            .collect()
+        statement
+            .stream_arrow(parameters)
+            .map(drop)
+            .map_err(duckdb_error)?;
+        Ok(statement)
     }
+}
+
+/// The columns of a statement that has been started.
+fn columns(statement: &Statement<'_>) -> Result<Vec<ResultColumn>> {
+    let column = |column| {
+        let name = statement.column_name(column).map_err(duckdb_error)?;
+        Ok(ResultColumn::new(
+            name,
+            &statement.column_logical_type(column),
+        ))
+    };
+    (0..statement.column_count()).map(column).collect()
 }
 
 /// Why a query's thread ends before its end.

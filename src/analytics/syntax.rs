@@ -50,6 +50,9 @@ pub struct Mentioned {
     names: HashSet<String>,
     /// It may mean any column of a table without naming it.
     all: bool,
+    /// Names of its own do not reach all that it reads: it says in which schema a table is, or hands the
+    /// name of one to a function.
+    pub needs_views: bool,
 }
 
 impl Mentioned {
@@ -194,6 +197,8 @@ impl<'a> Tree<'a> {
                 rows.insert(table.to_ascii_lowercase());
                 if kind == Some("BASE_TABLE") {
                     mentioned.tables.insert(table.to_owned());
+                    let schema = self.text(node.id, "schema_name");
+                    mentioned.needs_views |= schema.is_some_and(|schema| !schema.is_empty());
                 }
             }
             // An expression has an alias, too, and a class.
@@ -210,11 +215,14 @@ impl<'a> Tree<'a> {
                 }
                 _ => {}
             }
+            mentioned.needs_views |= kind == Some("SHOW_REF");
             mentioned.all |= kind == Some("PIVOT")
                 || self.text(node.id, "ref_type") == Some("NATURAL")
                 || self.children(node.id, "column_name_alias") > 0;
             if kind == Some("TABLE_FUNCTION") {
-                mentioned.tables.extend(self.table_function(node.id)?);
+                let tables = self.table_function(node.id)?;
+                mentioned.needs_views |= !tables.is_empty();
+                mentioned.tables.extend(tables);
             }
         }
         mentioned.all |= !alone.is_disjoint(&rows);

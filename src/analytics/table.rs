@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::engine::Engines;
 use super::options::{Options, parameters};
 use super::result::{ResultColumn, Rows};
-use super::run::{Request, Running};
+use super::run::{Request, Running, Wanted};
 use crate::error::{Error, Result};
 use crate::sqlite::query::{Comparison, Query};
 use crate::sqlite::value::{Arguments, Output};
@@ -66,10 +66,15 @@ fn named(error: Error) -> Error {
     }
 }
 
-/// Starts a query, up to knowing its columns.
-fn start(connection: &Rc<Connection>, engines: &Engines, request: &Request) -> Result<Running> {
+/// Starts a query.
+fn start(
+    connection: &Rc<Connection>,
+    engines: &Engines,
+    request: &Request,
+    wanted: Wanted,
+) -> Result<Running> {
     let engine = engines.get(connection)?;
-    Running::start(connection, engine, request)
+    Running::start(connection, engine, request, wanted)
 }
 
 impl Report {
@@ -96,7 +101,7 @@ impl Report {
         })?;
         let value = |n: usize| texts.get(n).map_or(Value::Null, |text| Value::Text(text));
         let request = Request::new(value(0), value(1), value(2))?;
-        let running = start(connection, engines, &request)?;
+        let running = start(connection, engines, &request, Wanted::Columns)?;
         let columns = running.columns();
         let declared: Vec<String> = columns.iter().map(ResultColumn::declaration).collect();
         let declaration = format!("CREATE TABLE x({})", declared.join(", "));
@@ -195,10 +200,14 @@ pub struct Answers {
 }
 
 impl Answers {
+    fn run(&self, request: &Request) -> Result<Running> {
+        start(&self.connection, &self.engines, request, Wanted::Rows)
+    }
+
     fn start(&mut self, plan: &str, arguments: &Arguments<'_>) -> Result<()> {
         let definition = self.created.clone();
-        let mut running = match &definition {
-            Some(definition) => start(&self.connection, &self.engines, &definition.request)?,
+        let running = match &definition {
+            Some(definition) => self.run(&definition.request)?,
             None => {
                 let mut values = [Value::Null; 3];
                 for (position, first) in plan.bytes().enumerate() {
@@ -215,7 +224,7 @@ impl Answers {
                     _ => None,
                 });
                 let request = Request::new(sql, parameters, options)?;
-                start(&self.connection, &self.engines, &request)?
+                self.run(&request)?
             }
         };
         if let Some(definition) = definition {
@@ -226,7 +235,6 @@ impl Answers {
                 ));
             }
         }
-        running.run();
         self.running = Some(running);
         self.advance()
     }

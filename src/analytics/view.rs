@@ -16,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::sql::{literal, quote};
 use crate::value::Value;
 
-/// What DuckDB is given for a query: the SQL that makes the views, and what they refer to.
+/// What DuckDB is given for a query: the tables that it sees, and what they refer to.
 #[derive(Default)]
 pub struct Views {
-    pub sql: String,
+    /// Names and their SELECTs.
+    named: Vec<(String, String)>,
     /// What SQLite has, by the numbers that sources have for them.
     pub relations: Vec<Relation>,
     /// As long as they are here, DuckDB finds them.
@@ -65,10 +66,28 @@ impl Views {
             if arms.is_empty() {
                 arms.push(table.nothing());
             }
-            let arms = arms.join("\nUNION ALL ");
-            self.sql += &format!("CREATE TEMP VIEW {} AS {arms};\n", quote(name));
+            self.named.push((quote(name), arms.join(" UNION ALL ")));
         }
         Ok(())
+    }
+
+    /// What makes them views of the connection.
+    pub fn create(&self) -> String {
+        let named = self.named.iter();
+        let create =
+            |(name, select): &(String, String)| format!("CREATE TEMP VIEW {name} AS {select};\n");
+        named.map(create).collect()
+    }
+
+    /// The beginning of a query that sees them. DuckDB looks at what they read only once then, not when they
+    /// are made as well.
+    pub fn with(&self) -> String {
+        let named = self.named.iter();
+        let named = named.map(|(name, select)| format!("{name} AS NOT MATERIALIZED ({select})"));
+        match self.named.is_empty() {
+            true => String::new(),
+            false => format!("WITH {}\n", named.collect::<Vec<_>>().join(", ")),
+        }
     }
 
     fn register(
