@@ -111,8 +111,8 @@ impl Running {
             views.add(&subject, &survey, &engine.sources, &events)?;
         }
         let (before, with) = match mentioned.needs_views {
-            true => (views.create(), String::new()),
-            false => (String::new(), views.with()),
+            true => (views.prepare() + &views.create(), String::new()),
+            false => (views.prepare(), views.with()),
         };
         running.feed.relations = views.relations;
         running._sources = views.sources;
@@ -190,9 +190,7 @@ impl Thread {
     }
 
     fn steps(&self, go: &Receiver<Meaning>) -> Result<(), Stop> {
-        let Request {
-            sql, parameters, ..
-        } = &self.request;
+        let sql = &self.request.sql;
         self.answer(Answer::Mentioned(Mentioned::parse(&self.connection, sql)?))?;
         let Meaning { before, with } = go.recv().map_err(|_| Gone)?;
         if !before.is_empty() {

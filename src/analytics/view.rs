@@ -1,7 +1,6 @@
 //! The views that a query sees: SQL for DuckDB that brings cold files and hot rows together.
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use rusqlite::types::Value as Owned;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -13,7 +12,7 @@ use super::subject::{Part, Subject};
 use super::survey::{ColdFile, FileColumn, Survey};
 use super::types::{ColumnType, constant, convert, handed_over};
 use crate::error::{Error, Result};
-use crate::sql::{literal, quote};
+use crate::sql::quote;
 use crate::value::Value;
 
 /// What DuckDB is given for a query: the tables that it sees, and what they refer to.
@@ -21,6 +20,9 @@ use crate::value::Value;
 pub struct Views {
     /// Names and their SELECTs.
     named: Vec<(String, String)>,
+    /// The variables that hold the paths of files, and the sources that have them: DuckDB's parser is slow
+    /// with long lists.
+    paths: Vec<u64>,
     /// What SQLite has, by the numbers that sources have for them.
     pub relations: Vec<Relation>,
     /// As long as they are here, DuckDB finds them.
@@ -51,10 +53,23 @@ impl Views {
             let rows = Some(survey.hot_rows);
             table.hot(self.register(sources, survey.types.clone(), rows, origin))
         });
-        let cold = table.cold(|types, batch| {
-            let rows = Some(batch.num_rows() as u64);
-            self.register(sources, types, rows, Origin::Batch(batch))
-        })?;
+        let mut cold = Vec::new();
+        for group in table.groups() {
+            let mut hand_over = |types, array: Vec<ArrayRef>| {
+                let batch = batch(array)?;
+                let rows = Some(batch.num_rows() as u64);
+                Ok(self.register(sources, types, rows, Origin::Batch(batch)))
+            };
+            let paths = group.files.iter().map(|file| Some(file.path.as_str()));
+            let paths: StringArray = paths.collect();
+            let paths = hand_over(vec![ColumnType::Text], vec![Arc::new(paths)])?;
+            let gone = match group.partial {
+                true => table.only_counting(&group, &mut hand_over)?,
+                false => String::new(),
+            };
+            self.paths.push(paths);
+            cold.push(table.cold(&group, paths) + &gone);
+        }
         for (name, part) in &subject.names {
             let mut arms = Vec::new();
             if *part != Part::Hot {
@@ -71,12 +86,20 @@ impl Views {
         Ok(())
     }
 
+    /// What is run before all else.
+    pub fn prepare(&self) -> String {
+        let set = |source: &u64| {
+            let (name, path) = (files(*source), column_name(0));
+            format!("SET VARIABLE {name} = (SELECT list({path}) FROM {FUNCTION}({source}));\n")
+        };
+        self.paths.iter().map(set).collect()
+    }
+
     /// What makes them views of the connection.
     pub fn create(&self) -> String {
-        let named = self.named.iter();
         let create =
             |(name, select): &(String, String)| format!("CREATE TEMP VIEW {name} AS {select};\n");
-        named.map(create).collect()
+        self.named.iter().map(create).collect()
     }
 
     /// The beginning of a query that sees them. DuckDB looks at what they read only once then, not when they
@@ -155,33 +178,17 @@ impl ViewOf<'_> {
         format!("{select} WHERE false")
     }
 
-    /// The rows of the cold files, one SELECT for all that are alike. `register` makes a batch known to
-    /// DuckDB.
-    fn cold(
-        &self,
-        mut register: impl FnMut(Vec<ColumnType>, RecordBatch) -> u64,
-    ) -> Result<Vec<String>> {
-        let mut arms = Vec::new();
-        for group in self.groups() {
-            let select = self.select(|index, column_type| match group.columns.get(index) {
-                Some(FileColumn::Stored(name, storage)) => {
-                    convert(&format!("f.{}", quote(name)), storage, column_type)
-                }
-                Some(FileColumn::Default) => constant(self.default(index), column_type),
-                Some(FileColumn::Null) | None => constant(Value::Null, column_type),
-            });
-            let paths: Vec<String> = group.files.iter().map(|file| literal(&file.path)).collect();
-            let files = format!(
-                "read_parquet([{}], hive_partitioning = false) AS f",
-                paths.join(", ")
-            );
-            let mut arm = format!("{select} FROM {files}");
-            if group.partial {
-                arm += &self.only_counting(&group, &mut register)?;
+    /// The rows of cold files that are alike, whose paths a source has.
+    fn cold(&self, group: &Group<'_>, paths: u64) -> String {
+        let select = self.select(|index, column_type| match group.columns.get(index) {
+            Some(FileColumn::Stored(name, storage)) => {
+                convert(&format!("f.{}", quote(name)), storage, column_type)
             }
-            arms.push(arm);
-        }
-        Ok(arms)
+            Some(FileColumn::Default) => constant(self.default(index), column_type),
+            Some(FileColumn::Null) | None => constant(Value::Null, column_type),
+        });
+        let files = format!("getvariable('{}')", files(paths));
+        format!("{select} FROM read_parquet({files}, hive_partitioning = false) AS f")
     }
 
     fn default(&self, column: usize) -> Value<'_> {
@@ -221,7 +228,7 @@ impl ViewOf<'_> {
     fn only_counting(
         &self,
         group: &Group<'_>,
-        register: &mut impl FnMut(Vec<ColumnType>, RecordBatch) -> u64,
+        hand_over: &mut impl FnMut(Vec<ColumnType>, Vec<ArrayRef>) -> Result<u64>,
     ) -> Result<String> {
         let reserved = |name: &&String| [ROW, FILE].iter().any(|n| n.eq_ignore_ascii_case(name));
         if let Some(name) = group
@@ -246,7 +253,9 @@ impl ViewOf<'_> {
         }
         let mut sql = String::new();
         if !gone.0.is_empty() {
-            let source = register(vec![ColumnType::Integer; 2], pairs(gone.0, gone.1)?);
+            let numbers = |numbers| Arc::new(Int64Array::from(numbers)) as ArrayRef;
+            let pairs = vec![numbers(gone.0), numbers(gone.1)];
+            let source = hand_over(vec![ColumnType::Integer; 2], pairs)?;
             let (file, row) = (column_name(0), column_name(1));
             sql += &format!(
                 " ANTI JOIN {FUNCTION}({source}) AS gone
@@ -258,11 +267,14 @@ impl ViewOf<'_> {
     }
 }
 
-/// Two columns of numbers.
-fn pairs(first: Vec<i64>, second: Vec<i64>) -> Result<RecordBatch> {
-    let field = |name| Field::new(name, DataType::Int64, false);
-    let schema = Schema::new(vec![field("file"), field("row")]);
-    let arrays = [first, second].map(|numbers| Arc::new(Int64Array::from(numbers)) as ArrayRef);
-    RecordBatch::try_new(Arc::new(schema), arrays.to_vec())
-        .map_err(|error| Error::Internal(format!("tombstones: {error}")))
+/// The variable with the paths that a source has.
+fn files(source: u64) -> String {
+    format!("files_{source}")
+}
+
+fn batch(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let named = columns.into_iter().enumerate();
+    let named = named.map(|(index, array)| (column_name(index), array));
+    RecordBatch::try_from_iter(named)
+        .map_err(|error| Error::Internal(format!("a batch cannot be made: {error}")))
 }
