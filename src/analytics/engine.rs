@@ -13,6 +13,7 @@ use once_cell::unsync::OnceCell;
 
 use super::rows::{self, Source};
 use super::spill::Spill;
+use super::subject::Subjects;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings;
@@ -113,6 +114,8 @@ pub struct Engine {
     limits: Limits,
     connection: Connection,
     pub sources: Sources,
+    /// What is known of the tables, for the next query.
+    pub subjects: Subjects,
     /// Of queries, which may take a moment to end after they were interrupted.
     threads: RefCell<Vec<(JoinHandle<()>, Arc<InterruptHandle>)>>,
     /// After the connection, which still uses it while it closes.
@@ -130,6 +133,7 @@ impl Engine {
             limits,
             connection,
             sources,
+            subjects: Subjects::default(),
             threads: RefCell::default(),
             _spill: spill,
         })

@@ -7,10 +7,12 @@
 //! - [`table`]: `archive_query`, the virtual table
 //! - [`engine`]: DuckDB itself, one instance for each connection, locked down
 //! - [`spill`]: the folder for what does not fit into its memory
+//! - [`cold`]: the cold files as DuckDB is to read them
 //! - [`types`]: what a column is in DuckDB
 
 mod batch;
 mod callback;
+mod cold;
 mod engine;
 mod feed;
 mod options;

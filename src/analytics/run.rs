@@ -13,7 +13,6 @@ use super::engine::{Engine, Registered, duckdb_error};
 use super::feed::{Event, Feed};
 use super::options::Options;
 use super::result::ResultColumn;
-use super::subject;
 use super::survey::survey;
 use super::syntax::Mentioned;
 use super::view::Views;
@@ -105,7 +104,7 @@ impl Running {
             other => return Err(other.unexpected()),
         };
         let mut views = Views::default();
-        for subject in subject::find(connection, &mentioned.tables)? {
+        for subject in engine.subjects.find(connection, &mentioned.tables)? {
             let typed = request.options.typed_times;
             let survey = survey(connection, &subject, &mentioned, encoding, typed)?;
             views.add(&subject, &survey, &engine.sources, &events)?;

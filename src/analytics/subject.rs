@@ -1,17 +1,19 @@
 //! What the names in a query mean: tables and views of the database, archived or not.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use once_cell::unsync::OnceCell;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::cold::Cold;
 use crate::catalog;
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::{self, ArchivedTable};
-use crate::cold::columns::Shape;
-use crate::cold::state::TableState;
+use crate::cold::state::Version;
 use crate::cold::table::{self, Mode, hot_table, visible_columns};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::quote;
 
 /// Which rows of an archived table a name stands for.
@@ -37,111 +39,178 @@ pub struct Subject {
     pub columns: Vec<(String, String)>,
     /// What stands after FROM to read what is in SQLite, if anything is.
     pub hot: Option<String>,
-    pub cold: Option<Cold>,
+    archived: Option<Rc<Archived>>,
     /// The names that the query has for it.
     pub names: Vec<(String, Part)>,
 }
 
-/// The cold rows of a table.
-pub struct Cold {
-    pub shape: Rc<Shape>,
-    pub state: TableState,
+impl Subject {
+    pub fn cold(&self) -> Option<&Cold> {
+        self.archived.as_ref()?.cold.get()?.as_ref()
+    }
 }
 
-/// Finds what `names` mean. A name that means nothing is left to DuckDB, which knows how to say so.
-pub fn find(connection: &Connection, names: &HashSet<String>) -> Result<Vec<Subject>> {
-    let archived = match catalog::exists(connection)? {
-        true => tables::all(connection)?,
-        false => Vec::new(),
-    };
-    let mut subjects: Vec<(Option<i64>, Subject)> = Vec::new();
-    let mut seen = HashSet::new();
-    for name in names {
-        if !seen.insert(name.to_ascii_lowercase()) {
-            continue;
+/// An archived table.
+struct Archived {
+    table: ArchivedTable,
+    location: Location,
+    /// What a query has to say for it.
+    name: String,
+    cold: OnceCell<Option<Cold>>,
+}
+
+impl Archived {
+    /// All of them.
+    fn all(connection: &Connection) -> Result<Vec<Rc<Self>>> {
+        if !catalog::exists(connection)? {
+            return Ok(Vec::new());
         }
-        let Some((table, part)) = archived_name(connection, &archived, name)? else {
-            let plain = plain(connection, name)?;
-            subjects.extend(plain.map(|subject| (None, subject)));
-            continue;
+        let known = tables::all(connection)?.into_iter().map(|table| {
+            let location = identity::locate(connection, &table)?;
+            let name = match &location {
+                Location::Here(name) => name.clone(),
+                Location::Recreated | Location::Missing => table.name.clone(),
+            };
+            let cold = OnceCell::new();
+            Ok(Rc::new(Self {
+                table,
+                location,
+                name,
+                cold,
+            }))
+        });
+        known.collect()
+    }
+
+    fn subject(self: &Rc<Self>, connection: &Connection) -> Result<Subject> {
+        let hot = hot_table(connection, &self.table)?;
+        let columns = visible_columns(&self.table, hot.as_ref());
+        let mode = match hot {
+            Some(_) => Mode::Joined,
+            None => Mode::Alone,
         };
-        let known = subjects.iter_mut().find(|(id, _)| *id == Some(table.id));
-        match known {
-            Some((_, subject)) => subject.names.push((name.clone(), part)),
-            None => {
-                let mut subject = archived_subject(connection, table)?;
-                subject.names.push((name.clone(), part));
-                subjects.push((Some(table.id), subject));
+        self.cold.get_or_try_init(|| {
+            let shape = Rc::new(table::shape(connection, &self.table, mode)?);
+            Cold::read(connection, &shape)
+        })?;
+        Ok(Subject {
+            columns: columns
+                .into_iter()
+                .map(|c| (c.name, c.declared_type))
+                .collect(),
+            hot: hot.map(|hot| format!("main.{}", quote(&hot.name))),
+            archived: Some(Rc::clone(self)),
+            names: Vec::new(),
+        })
+    }
+
+    /// Why there are no hot rows to show with the cold ones.
+    fn problem(&self) -> Option<Error> {
+        match self.location {
+            Location::Here(_) => None,
+            Location::Recreated => Some(identity::recreated(&self.name)),
+            Location::Missing => Some(identity::missing(&self.name)),
+        }
+    }
+}
+
+/// What is known of the archived tables, kept as long as the database does not change.
+#[derive(Default)]
+pub struct Subjects(RefCell<Option<(Version, Vec<Rc<Archived>>)>>);
+
+impl Subjects {
+    /// Finds what `names` mean. A name that means nothing is left to DuckDB, which knows how to say so.
+    pub fn find(&self, connection: &Connection, names: &HashSet<String>) -> Result<Vec<Subject>> {
+        let archived = self.archived(connection)?;
+        let mut subjects: Vec<Subject> = Vec::new();
+        let mut seen = HashSet::new();
+        for name in names {
+            if !seen.insert(name.to_ascii_lowercase()) {
+                continue;
+            }
+            let Some((table, part)) = archived_name(connection, &archived, name)? else {
+                subjects.extend(plain(connection, name)?);
+                continue;
+            };
+            if let Some(problem) = table.problem().filter(|_| part != Part::Cold) {
+                return Err(problem);
+            }
+            let same = |subject: &&mut Subject| {
+                subject
+                    .archived
+                    .as_ref()
+                    .is_some_and(|known| Rc::ptr_eq(known, table))
+            };
+            match subjects.iter_mut().find(same) {
+                Some(subject) => subject.names.push((name.clone(), part)),
+                None => {
+                    let mut subject = table.subject(connection)?;
+                    subject.names.push((name.clone(), part));
+                    subjects.push(subject);
+                }
             }
         }
+        Ok(subjects)
     }
-    for (_, subject) in &subjects {
-        subject.check(connection)?;
+
+    fn archived(&self, connection: &Connection) -> Result<Vec<Rc<Archived>>> {
+        let version = Version::read(connection)?;
+        if let Some((read_at, archived)) = &*self.0.borrow()
+            && *read_at == version
+            && unchanged(connection, archived)
+        {
+            return Ok(archived.clone());
+        }
+        let archived = Archived::all(connection)?;
+        // What a transaction has not committed yet could be rolled back, and the version would not tell.
+        *self.0.borrow_mut() = match connection.is_autocommit() {
+            true => Some((version, archived.clone())),
+            false => None,
+        };
+        Ok(archived)
     }
-    Ok(subjects.into_iter().map(|(_, subject)| subject).collect())
+}
+
+/// Whether the files that were looked at are the same. What is wrong with one that is not is found when it
+/// is looked at again.
+fn unchanged(connection: &Connection, archived: &[Rc<Archived>]) -> bool {
+    let mut looked_at = archived
+        .iter()
+        .filter_map(|table| table.cold.get()?.as_ref());
+    looked_at.all(|cold| cold.is_unchanged(connection).unwrap_or(false))
 }
 
 /// The archived table that a name stands for, and which of its rows. A table's own name is stronger than
 /// one with a prefix, and so is that of any other table.
 fn archived_name<'a>(
     connection: &Connection,
-    archived: &'a [ArchivedTable],
+    archived: &'a [Rc<Archived>],
     name: &str,
-) -> Result<Option<(&'a ArchivedTable, Part)>> {
-    for table in archived {
-        if present_name(connection, table)?.eq_ignore_ascii_case(name) {
-            return Ok(Some((table, Part::All)));
-        }
+) -> Result<Option<(&'a Rc<Archived>, Part)>> {
+    let of_name = |name: &str| {
+        archived
+            .iter()
+            .find(|table| table.name.eq_ignore_ascii_case(name))
+    };
+    if let Some(table) = of_name(name) {
+        return Ok(Some((table, Part::All)));
     }
     for (prefix, part) in Part::PREFIXES {
-        let Some((start, rest)) = name.split_at_checked(prefix.len()) else {
-            continue;
-        };
-        if !start.eq_ignore_ascii_case(prefix) || exists_in_main(connection, name)? {
-            continue;
-        }
-        for table in archived {
-            if present_name(connection, table)?.eq_ignore_ascii_case(rest) {
-                return Ok(Some((table, part)));
-            }
+        if let Some((start, rest)) = name.split_at_checked(prefix.len())
+            && start.eq_ignore_ascii_case(prefix)
+            && let Some(table) = of_name(rest)
+        {
+            return Ok((!exists_in_main(connection, name)?).then_some((table, part)));
         }
     }
     Ok(None)
 }
 
-fn present_name(connection: &Connection, table: &ArchivedTable) -> Result<String> {
-    Ok(match identity::locate(connection, table)? {
-        Location::Here(name) => name,
-        Location::Recreated | Location::Missing => table.name.clone(),
-    })
-}
-
 fn exists_in_main(connection: &Connection, name: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema
                WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE)";
-    Ok(connection
-        .prepare_cached(sql)?
-        .query_row([name], |row| row.get(0))?)
-}
-
-fn archived_subject(connection: &Connection, archived: &ArchivedTable) -> Result<Subject> {
-    let hot = hot_table(connection, archived)?;
-    let columns = visible_columns(archived, hot.as_ref());
-    let mode = match hot {
-        Some(_) => Mode::Joined,
-        None => Mode::Alone,
-    };
-    let shape = Rc::new(table::shape(connection, archived, mode)?);
-    let state = TableState::read(connection, &shape)?;
-    Ok(Subject {
-        columns: columns
-            .into_iter()
-            .map(|c| (c.name, c.declared_type))
-            .collect(),
-        hot: hot.map(|hot| format!("main.{}", quote(&hot.name))),
-        cold: state.map(|state| Cold { shape, state }),
-        names: Vec::new(),
-    })
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([name], |row| row.get(0))?)
 }
 
 /// A table or view that is not archived.
@@ -164,32 +233,9 @@ fn plain(connection: &Connection, name: &str) -> Result<Option<Subject>> {
         return Ok(Some(Subject {
             columns: columns.collect::<Result<_, _>>()?,
             hot: Some(format!("{schema}.{}", quote(&found))),
-            cold: None,
+            archived: None,
             names: vec![(name.to_owned(), Part::All)],
         }));
     }
     Ok(None)
-}
-
-impl Subject {
-    /// Fails where hot and cold rows would be shown as those of one table and are not, or where there are no
-    /// hot ones to show.
-    fn check(&self, connection: &Connection) -> Result<()> {
-        let Some(cold) = self.cold.as_ref().filter(|_| self.hot.is_none()) else {
-            return Ok(());
-        };
-        match self.names.iter().any(|(_, part)| *part != Part::Cold) {
-            false => Ok(()),
-            true => {
-                let archived = tables::get(connection, cold.shape.table)?;
-                let name = &cold.shape.name;
-                Err(
-                    match archived.map(|table| identity::locate(connection, &table)) {
-                        Some(Ok(Location::Recreated)) => identity::recreated(name),
-                        _ => identity::missing(name),
-                    },
-                )
-            }
-        }
-    }
 }

@@ -5,11 +5,12 @@ use rusqlite::types::Value as Owned;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use super::cold::{ColdFile, FileColumn};
 use super::engine::{Registered, Sources};
 use super::feed::{Event, Relation};
 use super::rows::{FUNCTION, Origin, Source, column_name};
 use super::subject::{Part, Subject};
-use super::survey::{ColdFile, FileColumn, Survey};
+use super::survey::Survey;
 use super::types::{ColumnType, constant, convert, handed_over};
 use crate::error::{Error, Result};
 use crate::sql::quote;
@@ -192,7 +193,7 @@ impl ViewOf<'_> {
     }
 
     fn default(&self, column: usize) -> Value<'_> {
-        let shape = self.subject.cold.as_ref().map(|cold| &cold.shape);
+        let shape = self.subject.cold().map(|cold| &cold.shape);
         let column = shape.and_then(|shape| shape.columns.get(column));
         column.map_or(Value::Null, |column| match &column.default {
             Owned::Null => Value::Null,
@@ -203,8 +204,9 @@ impl ViewOf<'_> {
     /// The files, oldest first, grouped by how they store the columns.
     fn groups(&self) -> Vec<Group<'_>> {
         let mut groups: Vec<Group<'_>> = Vec::new();
-        for file in &self.survey.files {
-            let partial = file.rows < file.entry.record.rows || !self.tombstones(file).is_empty();
+        for file in self.subject.cold().map_or(&[][..], |cold| &cold.files) {
+            let partial =
+                file.entry.published < file.entry.record.rows || !self.tombstones(file).is_empty();
             let alike =
                 |group: &&mut Group<'_>| group.partial == partial && group.columns == file.columns;
             match groups.iter_mut().find(alike) {
@@ -220,7 +222,7 @@ impl ViewOf<'_> {
     }
 
     fn tombstones(&self, file: &ColdFile) -> Arc<Vec<usize>> {
-        let cold = self.subject.cold.as_ref();
+        let cold = self.subject.cold();
         cold.map_or_else(Arc::default, |cold| cold.state.tombstones(file.entry.id))
     }
 
@@ -242,11 +244,19 @@ impl ViewOf<'_> {
                  not count; query the table without archive_query"
             )));
         }
-        let published: Vec<String> = group.files.iter().map(|f| f.rows.to_string()).collect();
+        let published: Vec<String> = group
+            .files
+            .iter()
+            .map(|f| f.entry.published.to_string())
+            .collect();
         let published = published.join(", ");
         let mut gone: (Vec<i64>, Vec<i64>) = Default::default();
         for (index, file) in group.files.iter().enumerate() {
-            for row in self.tombstones(file).iter().filter(|row| **row < file.rows) {
+            for row in self
+                .tombstones(file)
+                .iter()
+                .filter(|row| **row < file.entry.published)
+            {
                 gone.0.push(i64::try_from(index).unwrap_or(i64::MAX));
                 gone.1.push(i64::try_from(*row).unwrap_or(i64::MAX));
             }

@@ -288,7 +288,19 @@ pub struct States {
 
 /// Tells one committed state of the database from every other that the connection sees: by what
 /// other connections committed, by the rows that this one changed, and by the schema.
-type Version = (i64, u64, i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(i64, u64, i64);
+
+impl Version {
+    /// Of the connection's present snapshot.
+    pub fn read(connection: &Connection) -> Result<Self> {
+        Ok(Self(
+            sql::data_version(connection)?,
+            connection.total_changes(),
+            sql::schema_version(connection)?,
+        ))
+    }
+}
 
 impl States {
     pub fn new(connection: Rc<Connection>, shape: Rc<Shape>) -> Self {
@@ -301,11 +313,7 @@ impl States {
 
     /// The state in the connection's present snapshot.
     pub fn read(&self) -> Result<Option<Rc<TableState>>> {
-        let version = (
-            sql::data_version(&self.connection)?,
-            self.connection.total_changes(),
-            sql::schema_version(&self.connection)?,
-        );
+        let version = Version::read(&self.connection)?;
         if let Some((read_at, state)) = &*self.known.borrow()
             && *read_at == version
         {
