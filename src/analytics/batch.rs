@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, Date32Builder, Float64Builder, Int64Builder, RecordBatch,
-    StringBuilder, StructArray, TimestampMicrosecondBuilder, TimestampNanosecondBuilder,
+    RecordBatchOptions, StringBuilder, StructArray, TimestampMicrosecondBuilder,
+    TimestampNanosecondBuilder,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{Field, Schema};
-use arrow::error::ArrowError;
 
 use super::types::{ColumnType, Time};
+use crate::error::{Error, Result};
 use crate::stored::{MixedField, Storage};
 use crate::time::canonical::{Shape, Unit};
 use crate::value::Value;
@@ -54,14 +55,21 @@ impl BatchBuilder {
         self.rows == 0
     }
 
-    /// Takes the rows out.
-    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+    /// Takes the rows that were counted out.
+    pub fn take(&mut self) -> Result<RecordBatch> {
+        let rows = std::mem::take(&mut self.rows);
+        self.finish(rows)
+    }
+
+    /// Takes the values out, so many of each column.
+    pub fn finish(&mut self, rows: usize) -> Result<RecordBatch> {
+        self.bytes = 0;
         let arrays: Vec<ArrayRef> = self.columns.iter_mut().map(Builder::finish).collect();
         let field = |array: &ArrayRef| Field::new("", array.data_type().clone(), true);
         let schema = Schema::new(arrays.iter().map(field).collect::<Vec<_>>());
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(self.rows));
-        (self.rows, self.bytes) = (0, 0);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::new(schema), arrays, &options)
+            .map_err(|error| Error::Internal(format!("a batch cannot be made: {error}")))
     }
 }
 

@@ -225,18 +225,13 @@ impl Scan {
                 }
             }
             if self.batch.end_row() {
-                return self.finish().map(Some);
+                return self.batch.take().map(Some);
             }
         }
         match self.batch.is_empty() {
             true => Ok(None),
-            false => self.finish().map(Some),
+            false => self.batch.take().map(Some),
         }
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch> {
-        let batch = self.batch.finish();
-        batch.map_err(|error| Error::Internal(format!("a batch cannot be made: {error}")))
     }
 
     /// The values of columns that a query seems not to need were not looked at when types were chosen.

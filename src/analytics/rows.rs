@@ -16,6 +16,7 @@ use duckdb::vtab::{
 
 use super::engine::Sources;
 use super::feed::{Batch, Event};
+use super::survey::Kept;
 use super::types::{ColumnType, Time};
 use crate::stored::MixedField;
 
@@ -37,8 +38,14 @@ pub struct Source {
 
 /// Where the rows come from.
 pub enum Origin {
-    /// From SQLite, by the thread that receives the events; the number is that of the relation there.
-    SQLite(usize, SyncSender<Event>),
+    /// From SQLite.
+    SQLite {
+        /// Its number with the thread that reads.
+        relation: usize,
+        events: SyncSender<Event>,
+        /// All rows, if they are few, with the columns that the query seems to need.
+        kept: Option<Kept>,
+    },
     /// They are here.
     Batch(RecordBatch),
 }
@@ -132,14 +139,19 @@ impl Scan {
     fn start(&mut self, source: &Source, columns: &[usize]) -> Outcome<()> {
         self.started = true;
         match &source.origin {
-            Origin::Batch(batch) => {
-                self.current = Some(batch.project(columns)?);
-            }
-            Origin::SQLite(relation, events) => {
+            Origin::Batch(batch) => self.current = Some(batch.project(columns)?),
+            Origin::SQLite {
+                relation,
+                events,
+                kept,
+            } => {
+                if let Some(rows) = kept.as_ref().and_then(|kept| kept.project(columns)) {
+                    self.current = Some(rows);
+                    return Ok(());
+                }
                 let scan = NEXT_SCAN.fetch_add(1, Ordering::Relaxed);
                 let (batches, receiver) = sync_channel(WAITING_BATCHES);
-                let relation = *relation;
-                let columns = columns.to_vec();
+                let (relation, columns) = (*relation, columns.to_vec());
                 events.send(Event::Open {
                     scan,
                     relation,
@@ -164,7 +176,7 @@ impl Scan {
                 }
             }
             self.current = None;
-            let (Some((scan, batches)), Origin::SQLite(_, events)) =
+            let (Some((scan, batches)), Origin::SQLite { events, .. }) =
                 (&self.batches, &source.origin)
             else {
                 return Ok(None);

@@ -107,7 +107,7 @@ impl Running {
         for subject in engine.subjects.find(connection, &mentioned.tables)? {
             let typed = request.options.typed_times;
             let survey = survey(connection, &subject, &mentioned, encoding, typed)?;
-            views.add(&subject, &survey, &engine.sources, &events)?;
+            views.add(&subject, survey, &engine.sources, &events)?;
         }
         let (before, with) = match mentioned.needs_views {
             true => (views.prepare() + &views.create(), String::new()),

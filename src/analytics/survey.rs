@@ -3,16 +3,22 @@
 
 use std::rc::Rc;
 
+use arrow::array::RecordBatch;
 use rusqlite::Connection;
 
+use super::batch::BatchBuilder;
 use super::feed::select;
 use super::subject::Subject;
 use super::syntax::Mentioned;
 use super::types::{ColumnType, Seen};
 use crate::archive::read::HotReader;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::rows::RowGroup;
 use crate::sqlite::statement::Reader;
 use crate::value::Encoding;
+
+/// Of a table with fewer bytes than this, the rows in SQLite are kept for DuckDB as they are looked at.
+const KEPT_BYTES: usize = 16 << 20;
 
 /// What was found.
 pub struct Survey {
@@ -20,6 +26,24 @@ pub struct Survey {
     pub types: Vec<ColumnType>,
     /// How many rows SQLite has.
     pub hot_rows: u64,
+    /// Those rows, if they are few.
+    pub kept: Option<Kept>,
+}
+
+/// The rows that SQLite has, but only the columns that the query needs.
+pub struct Kept {
+    /// The columns by their numbers in the table.
+    pub columns: Vec<usize>,
+    pub batch: RecordBatch,
+}
+
+impl Kept {
+    /// Some columns of the table, if they all are here.
+    pub fn project(&self, columns: &[usize]) -> Option<RecordBatch> {
+        let place = |column: &usize| self.columns.iter().position(|known| known == column);
+        let places: Option<Vec<usize>> = columns.iter().map(place).collect();
+        self.batch.project(&places?).ok()
+    }
 }
 
 /// Looks at all that a query needs of a table. `typed` says whether text that stands for a time becomes
@@ -35,46 +59,72 @@ pub fn survey(
         Some(cold) => cold.seen.clone(),
         None => vec![Seen::default(); subject.columns.len()],
     };
-    let hot_rows = match &subject.hot {
-        Some(from) => {
-            let wanted = hot_columns(subject, mentioned);
-            look(connection, from, &wanted, encoding, &mut seen)?
-        }
-        None => 0,
+    let wanted = hot_columns(subject, mentioned);
+    let (hot_rows, kept) = match &subject.hot {
+        Some(from) => look(connection, from, &wanted, encoding, &mut seen)?,
+        None => (0, None),
     };
     let columns = subject.columns.iter().zip(&seen);
+    let types: Vec<ColumnType> = columns
+        .map(|((_, declared_type), seen)| seen.column_type(declared_type, typed))
+        .collect();
+    let kept = kept
+        .map(|rows| keep(&rows, &wanted, &types, encoding))
+        .transpose()?;
     Ok(Survey {
-        types: columns
-            .map(|((_, declared_type), seen)| seen.column_type(declared_type, typed))
-            .collect(),
+        types,
         hot_rows,
+        kept,
     })
 }
 
-/// The columns whose values in SQLite have to be looked at, by their numbers and names.
+/// The rows that were looked at, with the types that were chosen then.
+fn keep(
+    rows: &RowGroup,
+    wanted: &[(usize, &str)],
+    types: &[ColumnType],
+    encoding: Encoding,
+) -> Result<Kept> {
+    let columns: Vec<usize> = wanted.iter().map(|(column, _)| *column).collect();
+    let mut batch = BatchBuilder::new(columns.iter().filter_map(|column| types.get(*column)));
+    for (index, values) in rows.columns.iter().enumerate() {
+        if !values
+            .values(encoding)
+            .all(|value| batch.push(index, value))
+        {
+            return Err(Error::Internal(
+                "a value does not fit the type of its column".to_owned(),
+            ));
+        }
+    }
+    let batch = batch.finish(rows.rows)?;
+    Ok(Kept { columns, batch })
+}
+
+/// The columns whose values in SQLite the query needs, by their numbers and names.
 fn hot_columns<'a>(subject: &'a Subject, mentioned: &Mentioned) -> Vec<(usize, &'a str)> {
     let names = subject.columns.iter().map(|(name, _)| name.as_str());
-    let is_rowid = |column: usize| {
-        let shape = subject.cold().map(|cold| &cold.shape);
-        shape.is_some_and(|shape| shape.columns.get(column).is_some_and(|c| c.is_rowid))
-    };
     names
         .enumerate()
-        .filter(|(column, name)| mentioned.column(name) && !is_rowid(*column))
+        .filter(|(_, name)| mentioned.column(name))
         .collect()
 }
 
-/// Looks at all rows in SQLite; returns how many there are.
+/// Looks at all rows in SQLite; returns how many there are, and the rows if they are few.
 fn look(
     connection: &Rc<Connection>,
     from: &str,
     wanted: &[(usize, &str)],
     encoding: Encoding,
     seen: &mut [Seen],
-) -> Result<u64> {
+) -> Result<(u64, Option<RowGroup>)> {
+    let mut kept = Some(RowGroup::new(wanted.len()));
     if wanted.is_empty() {
         let sql = format!("SELECT count(*) FROM {from}");
-        return Ok(connection.query_row(&sql, [], |row| row.get(0))?);
+        let rows: u64 = connection.query_row(&sql, [], |row| row.get(0))?;
+        kept.iter_mut()
+            .for_each(|kept| kept.rows = usize::try_from(rows).unwrap_or(usize::MAX));
+        return Ok((rows, kept));
     }
     let reader = HotReader::of_columns(wanted.iter().map(|(_, name)| *name), encoding);
     let mut statement = Reader::new(connection, &select(&reader, from))?;
@@ -83,11 +133,20 @@ fn look(
     while statement.step()? {
         rows += 1;
         for (index, (column, _)) in wanted.iter().enumerate() {
-            let get = |n| Ok(statement.value(n));
-            if let (Some(seen), Some(times)) = (seen.get_mut(*column), times.get(*column)) {
-                reader.read(get, index, |value| seen.value(value, *times))?;
-            }
+            let (Some(seen), Some(times)) = (seen.get_mut(*column), times.get(*column)) else {
+                continue;
+            };
+            reader.read(
+                |n| Ok(statement.value(n)),
+                index,
+                |value| {
+                    seen.value(value, *times);
+                    kept.iter_mut().for_each(|kept| kept.push(index, value));
+                },
+            )?;
         }
+        kept.iter_mut().for_each(|kept| kept.rows += 1);
+        kept = kept.filter(|kept| kept.bytes <= KEPT_BYTES);
     }
-    Ok(rows)
+    Ok((rows, kept))
 }

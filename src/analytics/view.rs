@@ -39,18 +39,26 @@ impl Views {
     pub fn add(
         &mut self,
         subject: &Subject,
-        survey: &Survey,
+        mut survey: Survey,
         sources: &Sources,
         events: &SyncSender<Event>,
     ) -> Result<()> {
-        let table = ViewOf { subject, survey };
+        let kept = survey.kept.take();
+        let table = ViewOf {
+            subject,
+            survey: &survey,
+        };
         let hot = subject.hot.as_ref().map(|from| {
             let names = subject.columns.iter().map(|(name, _)| name.clone());
             self.relations.push(Relation {
                 from: from.clone(),
                 columns: names.zip(survey.types.iter().cloned()).collect(),
             });
-            let origin = Origin::SQLite(self.relations.len() - 1, events.clone());
+            let origin = Origin::SQLite {
+                relation: self.relations.len() - 1,
+                events: events.clone(),
+                kept,
+            };
             let rows = Some(survey.hot_rows);
             table.hot(self.register(sources, survey.types.clone(), rows, origin))
         });
