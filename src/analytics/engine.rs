@@ -1,6 +1,6 @@
 //! DuckDB inside this library: one instance for each connection of SQLite that asks for it, locked down.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -52,11 +52,13 @@ impl Limits {
 pub struct Engines(Rc<RefCell<OnceCell<Rc<Engine>>>>);
 
 impl Engines {
-    /// The instance, which is opened at the first call, and anew after the settings have changed.
+    /// The instance, which is opened at the first call, and anew after the settings have changed or it has
+    /// broken.
     pub fn get(&self, connection: &rusqlite::Connection) -> Result<Rc<Engine>> {
         let limits = Limits::read(connection)?;
         let mut cell = self.0.borrow_mut();
-        if cell.get().is_some_and(|engine| engine.limits != limits) {
+        let stale = |engine: &Rc<Engine>| engine.limits != limits || engine.broken.get();
+        if cell.get().is_some_and(stale) {
             cell.take();
         }
         let engine = cell.get_or_try_init(|| Engine::open(limits).map(Rc::new))?;
@@ -118,6 +120,8 @@ pub struct Engine {
     pub subjects: Subjects,
     /// Of queries, which may take a moment to end after they were interrupted.
     threads: RefCell<Vec<(JoinHandle<()>, Arc<InterruptHandle>)>>,
+    /// After a failure of its own an instance answers nothing any more.
+    broken: Cell<bool>,
     /// After the connection, which still uses it while it closes.
     _spill: Option<Spill>,
 }
@@ -135,6 +139,7 @@ impl Engine {
             sources,
             subjects: Subjects::default(),
             threads: RefCell::default(),
+            broken: Cell::default(),
             _spill: spill,
         })
     }
@@ -142,6 +147,14 @@ impl Engine {
     /// A connection for one query, whose temporary views no other query sees.
     pub fn connect(&self) -> Result<Connection> {
         self.connection.try_clone().map_err(duckdb_error)
+    }
+
+    /// Takes note of how a query failed.
+    pub fn failed(&self, error: &Error) {
+        let own = ["INTERNAL Error", "FATAL Error"];
+        if matches!(error, Error::Refused(message) if own.iter().any(|m| message.contains(m))) {
+            self.broken.set(true);
+        }
     }
 
     /// Runs `body` in a thread of its own. What it asks of DuckDB is ended by `interrupt`.
@@ -225,7 +238,11 @@ fn lock_down(connection: &Connection, limits: &Limits) -> duckdb::Result<()> {
 /// What DuckDB says of a failure, as an error of ours.
 pub fn duckdb_error(error: duckdb::Error) -> Error {
     match error {
-        duckdb::Error::DuckDBFailure(_, Some(message)) => Error::refused(message),
+        duckdb::Error::DuckDBFailure(_, Some(message)) => {
+            // Of an error in DuckDB itself it shows addresses of code.
+            let shown = message.split("\nStack Trace").next().unwrap_or_default();
+            Error::refused(shown.trim_end())
+        }
         other => Error::refused(other.to_string()),
     }
 }

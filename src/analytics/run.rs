@@ -57,7 +57,7 @@ pub struct Running {
     interrupt: Arc<InterruptHandle>,
     columns: Vec<ResultColumn>,
     _sources: Vec<Registered>,
-    _engine: Rc<Engine>,
+    engine: Rc<Engine>,
     /// Everything is read from one snapshot.
     _pin: ReadPin,
 }
@@ -96,7 +96,7 @@ impl Running {
             interrupt,
             columns: Vec::new(),
             _sources: Vec::new(),
-            _engine: Rc::clone(&engine),
+            engine: Rc::clone(&engine),
             _pin: pin,
         };
         let mentioned = match running.wait()? {
@@ -139,7 +139,10 @@ impl Running {
 
     fn wait(&mut self) -> Result<Answer> {
         match self.feed.wait()? {
-            Answer::Done(Err(error)) => Err(self.feed.take_failure().unwrap_or(error)),
+            Answer::Done(Err(error)) => {
+                self.engine.failed(&error);
+                Err(self.feed.take_failure().unwrap_or(error))
+            }
             answer => Ok(answer),
         }
     }

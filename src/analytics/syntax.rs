@@ -6,6 +6,7 @@ use duckdb::Connection;
 
 use super::engine::duckdb_error;
 use crate::error::{Error, Result};
+use crate::sql::quote;
 
 /// The table functions that a query may use: they read nothing but their arguments, or DuckDB's own
 /// lists. What reads files, changes settings or takes SQL as text is not among them.
@@ -115,13 +116,14 @@ struct Node {
     parent: Option<u64>,
     /// `None` for an element of an array.
     key: Option<String>,
-    /// The text, if it is one.
+    /// The text, if it is one; `true` or `false`.
     text: Option<String>,
 }
 
 /// The syntax tree, node by node: a tree in JSON could be deeper than a parser of ours wants to go.
 fn parse(connection: &Connection, sql: &str) -> Result<Vec<Node>> {
-    let tree = "SELECT id, parent, key, CASE WHEN type = 'VARCHAR' THEN atom->>'$' END
+    let tree =
+        "SELECT id, parent, key, CASE WHEN type IN ('VARCHAR', 'BOOLEAN') THEN atom->>'$' END
                 FROM json_tree(json_serialize_sql(?))";
     let mut statement = connection.prepare(tree).map_err(duckdb_error)?;
     let rows = statement.query_map([sql], |row| {
@@ -213,6 +215,7 @@ impl<'a> Tree<'a> {
                         alone.extend(name.text.as_deref().map(str::to_ascii_lowercase));
                     }
                 }
+                Some("FUNCTION") => self.check_function(node.id)?,
                 _ => {}
             }
             mentioned.needs_views |= kind == Some("SHOW_REF");
@@ -227,6 +230,20 @@ impl<'a> Tree<'a> {
         }
         mentioned.all |= !alone.is_disjoint(&rows);
         Ok(mentioned)
+    }
+
+    /// Refuses the call of an operator as if it were a function: DuckDB does not check the arguments of
+    /// all of them then, and crashes.
+    fn check_function(&self, node: u64) -> Result<()> {
+        let name = self.text(node, "function_name").unwrap_or_default();
+        let plain = name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        match plain || self.text(node, "is_operator") == Some("true") {
+            true => Ok(()),
+            false => Err(Error::refused(format!(
+                "there is no function {}",
+                quote(name)
+            ))),
+        }
     }
 
     /// Refuses a table function that could read or change what it should not. Returns the tables that
