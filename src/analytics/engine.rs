@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +10,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use duckdb::{Config, Connection, InterruptHandle};
+use lru::LruCache;
 use once_cell::unsync::OnceCell;
 
 use super::rows::{self, Source};
 use super::spill::Spill;
 use super::subject::Subjects;
+use super::syntax::Mentioned;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings;
@@ -63,6 +66,34 @@ impl Engines {
         }
         let engine = cell.get_or_try_init(|| Engine::open(limits).map(Rc::new))?;
         Ok(Rc::clone(engine))
+    }
+}
+
+/// What the last queries name, by their text.
+#[derive(Clone)]
+pub struct Parsed(Arc<Mutex<LruCache<String, Arc<Mentioned>>>>);
+
+impl Parsed {
+    /// How many queries are kept.
+    const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(LruCache::new(Self::KEPT))))
+    }
+
+    /// What a query names, as it was found before or as `parse` finds it now.
+    pub fn get(
+        &self,
+        sql: &str,
+        parse: impl FnOnce() -> Result<Mentioned>,
+    ) -> Result<Arc<Mentioned>> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mentioned) = known().get(sql) {
+            return Ok(Arc::clone(mentioned));
+        }
+        let mentioned = Arc::new(parse()?);
+        known().put(sql.to_owned(), Arc::clone(&mentioned));
+        Ok(mentioned)
     }
 }
 
@@ -116,6 +147,7 @@ pub struct Engine {
     limits: Limits,
     connection: Connection,
     pub sources: Sources,
+    pub parsed: Parsed,
     /// What is known of the tables, for the next query.
     pub subjects: Subjects,
     /// Of queries, which may take a moment to end after they were interrupted.
@@ -137,6 +169,7 @@ impl Engine {
             limits,
             connection,
             sources,
+            parsed: Parsed::new(),
             subjects: Subjects::default(),
             threads: RefCell::default(),
             broken: Cell::default(),

@@ -9,7 +9,7 @@ use duckdb::types::Value as Parameter;
 use duckdb::{InterruptHandle, Statement};
 use rusqlite::Connection;
 
-use super::engine::{Engine, Registered, duckdb_error};
+use super::engine::{Engine, Parsed, Registered, duckdb_error};
 use super::feed::{Event, Feed};
 use super::options::Options;
 use super::result::ResultColumn;
@@ -35,7 +35,7 @@ pub struct Request {
 /// What the thread of a query sends, in this order.
 pub enum Answer {
     /// The names in the SQL. It waits for what they mean then.
-    Mentioned(Mentioned),
+    Mentioned(Arc<Mentioned>),
     /// What the rows are like.
     Columns(Vec<ResultColumn>),
     Rows(RecordBatch),
@@ -88,6 +88,7 @@ impl Running {
             connection: duckdb,
             request: request.clone(),
             wanted,
+            parsed: engine.parsed.clone(),
             events: events.clone(),
         };
         engine.spawn(Arc::clone(&interrupt), move || thread.run(&wait))?;
@@ -169,6 +170,7 @@ struct Thread {
     connection: duckdb::Connection,
     request: Request,
     wanted: Wanted,
+    parsed: Parsed,
     events: SyncSender<Event>,
 }
 
@@ -193,7 +195,8 @@ impl Thread {
 
     fn steps(&self, go: &Receiver<Meaning>) -> Result<(), Stop> {
         let sql = &self.request.sql;
-        self.answer(Answer::Mentioned(Mentioned::parse(&self.connection, sql)?))?;
+        let parse = || Mentioned::parse(&self.connection, sql);
+        self.answer(Answer::Mentioned(self.parsed.get(sql, parse)?))?;
         let Meaning { before, with } = go.recv().map_err(|_| Gone)?;
         if !before.is_empty() {
             self.connection
