@@ -48,6 +48,11 @@ impl Subject {
     pub fn cold(&self) -> Option<&Cold> {
         self.archived.as_ref()?.cold.get()?.as_ref()
     }
+
+    /// Whether any of its names stands for rows that SQLite has.
+    pub fn shows_hot(&self) -> bool {
+        self.names.iter().any(|(_, part)| *part != Part::Cold)
+    }
 }
 
 /// An archived table.

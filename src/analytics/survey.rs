@@ -61,8 +61,8 @@ pub fn survey(
     };
     let wanted = hot_columns(subject, mentioned);
     let (hot_rows, kept) = match &subject.hot {
-        Some(from) => look(connection, from, &wanted, encoding, &mut seen)?,
-        None => (0, None),
+        Some(from) if subject.shows_hot() => look(connection, from, &wanted, encoding, &mut seen)?,
+        _ => (0, None),
     };
     let columns = subject.columns.iter().zip(&seen);
     let types: Vec<ColumnType> = columns

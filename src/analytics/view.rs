@@ -280,7 +280,7 @@ impl ViewOf<'_> {
                      ON gone.{file} = f.{FILE} AND gone.{row} = f.{ROW}"
             );
         }
-        sql += &format!(" WHERE f.{ROW} < ([{published}])[f.{FILE} + 1]");
+        sql += &format!(" WHERE f.{ROW} < ([{published}])[CAST(f.{FILE} AS BIGINT) + 1]");
         Ok(sql)
     }
 }
