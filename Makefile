@@ -63,6 +63,7 @@ bench: setup-python loadable
 	$(PYTHON) benches/archive.py --memory
 	$(PYTHON) benches/queries.py
 	$(PYTHON) benches/ten_years.py
+	$(PYTHON) benches/tpch.py
 
 lint: setup-build
 	cargo fmt --check
