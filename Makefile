@@ -47,7 +47,7 @@ demo: setup-demo
 
 test: setup-python faults
 	@$(MAKE) --no-print-directory loadable FEATURES=$(FEATURES)
-	cargo test --release --no-default-features --lib
+	cargo test --release $(CARGO_FEATURES_$(FEATURES)) --lib
 	cargo test --release --manifest-path tests/hosts/rust/Cargo.toml --target-dir $(TARGET)/../host
 	$(PYTHON) -m pytest tests
 
@@ -63,6 +63,9 @@ bench: setup-python loadable
 	$(PYTHON) benches/archive.py --memory
 	$(PYTHON) benches/queries.py
 	$(PYTHON) benches/ten_years.py
+	$(PYTHON) benches/analytics.py
+	$(PYTHON) benches/analytics.py --start
+	$(PYTHON) benches/analytics.py --large
 	$(PYTHON) benches/tpch.py
 
 lint: setup-build

@@ -81,6 +81,66 @@ impl Mentioned {
     }
 }
 
+/// A query without the semicolons and comments at its end.
+pub fn trimmed(sql: &str) -> &str {
+    let mut rest = sql;
+    let mut end = 0;
+    while let Some(c) = rest.chars().next() {
+        let (length, counts) = match c {
+            '\'' | '"' => (1 + past(&rest[1..], &c.to_string()), true),
+            '$' => match dollar_quote(rest) {
+                Some(tag) => (tag.len() + past(&rest[tag.len()..], tag), true),
+                None => (1, true),
+            },
+            '-' if rest.starts_with("--") => (past(rest, "\n"), false),
+            '/' if rest.starts_with("/*") => (block_comment(rest), false),
+            ';' => (1, false),
+            c => (c.len_utf8(), !c.is_whitespace()),
+        };
+        rest = &rest[length..];
+        if counts {
+            end = sql.len() - rest.len();
+        }
+    }
+    &sql[..end]
+}
+
+/// Where the first `mark` ends; the end of the text if there is none.
+fn past(text: &str, mark: &str) -> usize {
+    text.find(mark)
+        .map_or(text.len(), |start| start + mark.len())
+}
+
+/// `$$` or `$tag$`, which begins a text that the same ends.
+fn dollar_quote(text: &str) -> Option<&str> {
+    let length = text[1..].find('$')? + 2;
+    let tag = &text[1..length - 1];
+    let name = tag.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (name && !tag.starts_with(|c: char| c.is_ascii_digit())).then(|| &text[..length])
+}
+
+/// The length of a comment that text begins with, and of those within it.
+fn block_comment(text: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut place = 0;
+    while let Some(rest) = text.get(place..).filter(|rest| !rest.is_empty()) {
+        let ends = rest.starts_with("*/");
+        match rest.starts_with("/*") {
+            true => depth += 1,
+            false if ends => depth -= 1,
+            false => {
+                place += rest.chars().next().map_or(1, char::len_utf8);
+                continue;
+            }
+        }
+        place += 2;
+        if depth == 0 {
+            break;
+        }
+    }
+    place
+}
+
 fn only_select() -> Error {
     Error::refused("only one SELECT is run, and nothing else")
 }
@@ -262,5 +322,33 @@ impl<'a> Tree<'a> {
             false => Vec::new(),
         };
         Ok(tables.into_iter().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_query_is_not_a_part_of_it() {
+        for (sql, query) in [
+            ("SELECT 1", "SELECT 1"),
+            (" SELECT 1 ; ;\n", " SELECT 1"),
+            ("SELECT 1; -- done; 'x", "SELECT 1"),
+            ("SELECT 1 /* a /* b */ ; */ ;", "SELECT 1"),
+            ("SELECT 1 /* open", "SELECT 1"),
+            ("SELECT ';--' ;", "SELECT ';--'"),
+            ("SELECT 'it''s; ' -- x\n, 2;", "SELECT 'it''s; ' -- x\n, 2"),
+            ("SELECT \"a;--\"; ", "SELECT \"a;--\""),
+            ("SELECT $$;--$$ ;", "SELECT $$;--$$"),
+            ("SELECT $é$;--$é$ ; --", "SELECT $é$;--$é$"),
+            ("SELECT $1, $2;", "SELECT $1, $2"),
+            ("SELECT 1; SELECT 2;", "SELECT 1; SELECT 2"),
+            ("SELECT 'ü", "SELECT 'ü"),
+            (";--", ""),
+            ("", ""),
+        ] {
+            assert_eq!(trimmed(sql), query, "{sql}");
+        }
     }
 }

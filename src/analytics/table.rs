@@ -12,6 +12,7 @@ use super::engine::Engines;
 use super::options::{Options, parameters};
 use super::result::{ResultColumn, Rows};
 use super::run::{Request, Running, Wanted};
+use super::syntax::trimmed;
 use crate::error::{Error, Result};
 use crate::sqlite::query::{Comparison, Query};
 use crate::sqlite::value::{Arguments, Output};
@@ -49,9 +50,8 @@ impl Request {
                 "give the query as text: archive_query('SELECT ...')",
             ));
         };
-        let end = |c: char| c == ';' || c.is_whitespace();
         Ok(Self {
-            sql: sql.trim_end_matches(end).to_owned(),
+            sql: trimmed(sql).to_owned(),
             parameters: parameters(values)?,
             options: Options::parse(options)?,
         })
