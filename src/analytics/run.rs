@@ -74,10 +74,26 @@ impl Running {
     /// Starts a query, and waits until it is known what its columns are.
     pub fn start(
         connection: &Rc<Connection>,
-        engine: Rc<Engine>,
+        engine: &Rc<Engine>,
         request: &Request,
         wanted: Wanted,
     ) -> Result<Self> {
+        if let Some(running) = Self::attempt(connection, engine, request, wanted)? {
+            return Ok(running);
+        }
+        // What is wrong with a file that is not the one it was is found when it is looked at again.
+        engine.subjects.forget();
+        Self::attempt(connection, engine, request, wanted)?
+            .ok_or_else(|| Error::refused("cold files change while they are read"))
+    }
+
+    /// Starts a query; `None` if what was known of its files is not so any more.
+    fn attempt(
+        connection: &Rc<Connection>,
+        engine: &Rc<Engine>,
+        request: &Request,
+        wanted: Wanted,
+    ) -> Result<Option<Self>> {
         let pin = ReadPin::new(connection)?;
         let encoding = sql::encoding(connection)?;
         let (events, receiver) = sync_channel(WAITING_EVENTS);
@@ -97,7 +113,7 @@ impl Running {
             interrupt,
             columns: Vec::new(),
             _sources: Vec::new(),
-            engine: Rc::clone(&engine),
+            engine: Rc::clone(engine),
             _pin: pin,
         };
         let mentioned = match running.wait()? {
@@ -105,24 +121,31 @@ impl Running {
             other => return Err(other.unexpected()),
         };
         let mut views = Views::default();
-        for subject in engine.subjects.find(connection, &mentioned.tables)? {
+        let subjects = engine.subjects.find(connection, &mentioned.tables)?;
+        for subject in &subjects {
             let typed = request.options.typed_times;
-            let survey = survey(connection, &subject, &mentioned, encoding, typed)?;
-            views.add(&subject, survey, &engine.sources, &events)?;
+            let survey = survey(connection, subject, &mentioned, encoding, typed)?;
+            views.add(subject, survey, &engine.sources, &events)?;
         }
         let (before, with) = match mentioned.needs_views {
-            true => (views.prepare() + &views.create(), String::new()),
-            false => (views.prepare(), views.with()),
+            true => (views.create(), String::new()),
+            false => (String::new(), views.with()),
         };
         running.feed.relations = views.relations;
         running._sources = views.sources;
         // If the thread has ended, it has said why, which is read next.
         let _ = go.send(Meaning { before, with });
+        // DuckDB plans meanwhile.
+        for subject in &subjects {
+            if !subject.files_are_unchanged(connection) {
+                return Ok(None);
+            }
+        }
         match running.wait()? {
             Answer::Columns(columns) => running.columns = columns,
             other => return Err(other.unexpected()),
         }
-        Ok(running)
+        Ok(Some(running))
     }
 
     pub fn columns(&self) -> &[ResultColumn] {

@@ -49,6 +49,12 @@ impl Subject {
         self.archived.as_ref()?.cold.get()?.as_ref()
     }
 
+    /// Whether its cold files still are those that were looked at.
+    pub fn files_are_unchanged(&self, connection: &Connection) -> bool {
+        self.cold()
+            .is_none_or(|cold| cold.is_unchanged(connection).unwrap_or(false))
+    }
+
     /// Whether any of its names stands for rows that SQLite has.
     pub fn shows_hot(&self) -> bool {
         self.names.iter().any(|(_, part)| *part != Part::Cold)
@@ -158,11 +164,15 @@ impl Subjects {
         Ok(subjects)
     }
 
+    /// Forgets what is known, although the database is the same.
+    pub fn forget(&self) {
+        self.0.take();
+    }
+
     fn archived(&self, connection: &Connection) -> Result<Vec<Rc<Archived>>> {
         let version = Version::read(connection)?;
         if let Some((read_at, archived)) = &*self.0.borrow()
             && *read_at == version
-            && unchanged(connection, archived)
         {
             return Ok(archived.clone());
         }
@@ -174,15 +184,6 @@ impl Subjects {
         };
         Ok(archived)
     }
-}
-
-/// Whether the files that were looked at are the same. What is wrong with one that is not is found when it
-/// is looked at again.
-fn unchanged(connection: &Connection, archived: &[Rc<Archived>]) -> bool {
-    let mut looked_at = archived
-        .iter()
-        .filter_map(|table| table.cold.get()?.as_ref());
-    looked_at.all(|cold| cold.is_unchanged(connection).unwrap_or(false))
 }
 
 /// The archived table that a name stands for, and which of its rows. A table's own name is stronger than

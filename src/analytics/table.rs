@@ -74,7 +74,7 @@ fn start(
     wanted: Wanted,
 ) -> Result<Running> {
     let engine = engines.get(connection)?;
-    Running::start(connection, engine, request, wanted)
+    Running::start(connection, &engine, request, wanted)
 }
 
 impl Report {

@@ -1,6 +1,6 @@
 //! The views that a query sees: SQL for DuckDB that brings cold files and hot rows together.
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use rusqlite::types::Value as Owned;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -13,7 +13,7 @@ use super::subject::{Part, Subject};
 use super::survey::Survey;
 use super::types::{ColumnType, constant, convert, handed_over};
 use crate::error::{Error, Result};
-use crate::sql::quote;
+use crate::sql::{literal, quote};
 use crate::value::Value;
 
 /// What DuckDB is given for a query: the tables that it sees, and what they refer to.
@@ -21,9 +21,6 @@ use crate::value::Value;
 pub struct Views {
     /// Names and their SELECTs.
     named: Vec<(String, String)>,
-    /// The variables that hold the paths of files, and the sources that have them: DuckDB's parser is slow
-    /// with long lists.
-    paths: Vec<u64>,
     /// What SQLite has, by the numbers that sources have for them.
     pub relations: Vec<Relation>,
     /// As long as they are here, DuckDB finds them.
@@ -69,15 +66,11 @@ impl Views {
                 let rows = Some(batch.num_rows() as u64);
                 Ok(self.register(sources, types, rows, Origin::Batch(batch)))
             };
-            let paths = group.files.iter().map(|file| Some(file.path.as_str()));
-            let paths: StringArray = paths.collect();
-            let paths = hand_over(vec![ColumnType::Text], vec![Arc::new(paths)])?;
             let gone = match group.partial {
                 true => table.only_counting(&group, &mut hand_over)?,
                 false => String::new(),
             };
-            self.paths.push(paths);
-            cold.push(table.cold(&group, paths) + &gone);
+            cold.push(table.cold(&group) + &gone);
         }
         for (name, part) in &subject.names {
             let mut arms = Vec::new();
@@ -93,15 +86,6 @@ impl Views {
             self.named.push((quote(name), arms.join(" UNION ALL ")));
         }
         Ok(())
-    }
-
-    /// What is run before all else.
-    pub fn prepare(&self) -> String {
-        let set = |source: &u64| {
-            let (name, path) = (files(*source), column_name(0));
-            format!("SET VARIABLE {name} = (SELECT list({path}) FROM {FUNCTION}({source}));\n")
-        };
-        self.paths.iter().map(set).collect()
     }
 
     /// What makes them views of the connection.
@@ -187,8 +171,8 @@ impl ViewOf<'_> {
         format!("{select} WHERE false")
     }
 
-    /// The rows of cold files that are alike, whose paths a source has.
-    fn cold(&self, group: &Group<'_>, paths: u64) -> String {
+    /// The rows of cold files that are alike.
+    fn cold(&self, group: &Group<'_>) -> String {
         let select = self.select(|index, column_type| match group.columns.get(index) {
             Some(FileColumn::Stored(name, storage)) => {
                 convert(&format!("f.{}", quote(name)), storage, column_type)
@@ -196,8 +180,8 @@ impl ViewOf<'_> {
             Some(FileColumn::Default) => constant(self.default(index), column_type),
             Some(FileColumn::Null) | None => constant(Value::Null, column_type),
         });
-        let files = format!("getvariable('{}')", files(paths));
-        format!("{select} FROM read_parquet({files}, hive_partitioning = false) AS f")
+        let paths = paths(&group.files);
+        format!("{select} FROM read_parquet({paths}, hive_partitioning = false) AS f")
     }
 
     fn default(&self, column: usize) -> Value<'_> {
@@ -285,9 +269,20 @@ impl ViewOf<'_> {
     }
 }
 
-/// The variable with the paths that a source has.
-fn files(source: u64) -> String {
-    format!("files_{source}")
+/// A list of paths. DuckDB's parser is slow with many words, and fast with a long one.
+fn paths(files: &[&ColdFile]) -> String {
+    const SEPARATOR: char = '\u{1F}';
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    if paths.iter().any(|path| path.contains(SEPARATOR)) {
+        let paths: Vec<String> = paths.into_iter().map(literal).collect();
+        return format!("[{}]", paths.join(", "));
+    }
+    let paths = paths.join(&SEPARATOR.to_string());
+    format!(
+        "string_split({}, chr({}))",
+        literal(&paths),
+        u32::from(SEPARATOR)
+    )
 }
 
 fn batch(columns: Vec<ArrayRef>) -> Result<RecordBatch> {
