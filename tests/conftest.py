@@ -73,6 +73,32 @@ def has_duckdb():
 needs_duckdb = pytest.mark.skipif(not has_duckdb(), reason="the library was built without DuckDB")
 
 
+def literal(text):
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def create_report(connection, sql, parameters=(), options=None):
+    """Makes the virtual table temp.report of a query that DuckDB runs."""
+    arguments = [sql, json.dumps(parameters), json.dumps(options or {})]
+    made = f"USING archive_query({', '.join(map(literal, arguments))})"
+    connection.execute("DROP TABLE IF EXISTS temp.report")
+    connection.execute(f"CREATE VIRTUAL TABLE temp.report {made}")
+
+
+def typed(connection, sql, parameters=(), options=None):
+    """The rows of a query that DuckDB runs, with its typed columns."""
+    create_report(connection, sql, parameters, options)
+    return connection.execute("SELECT * FROM temp.report").fetchall()
+
+
+def objects(connection, sql, parameters=(), options=None):
+    """The rows of a query that DuckDB runs, as JSON has them."""
+    arguments = [sql, json.dumps(parameters), json.dumps(options or {})]
+    found = connection.execute("SELECT row FROM archive_query(?, ?, ?)", arguments)
+    return [json.loads(row) for (row,) in found]
+
+
 @contextlib.contextmanager
 def process(program, *arguments, fault="", **options):
     """Starts a Python program; whatever happens, it does not outlive the test."""

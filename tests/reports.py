@@ -10,6 +10,8 @@ import dataclasses
 import random
 import re
 
+from conftest import literal
+
 STATUSES = ["pending", "running", "done", "failed", "it's"]
 KINDS = ["import", "export", "sync", "report"]
 TAGS = ["alpha", "beta", "beta-2", "gamma", "a_b", "50%", "[x]", "", "a*c"]
@@ -22,11 +24,6 @@ DAYS = 13
 def day(number):
     """The days of the history, the first of which are in February of a leap year."""
     return f"2024-02-{number + 23}" if number <= 6 else f"2024-03-{number - 6:02}"
-
-
-def text(value):
-    """A literal."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def real(value):
@@ -78,7 +75,7 @@ class Reports:
             self.values.append(value)
             return f"<{len(self.values) - 1}>"
         if isinstance(value, str):
-            return text(value)
+            return literal(value)
         if value == -(2**63):
             return "(-9223372036854775807 - 1)"
         return real(value) if isinstance(value, float) else str(value)
@@ -123,17 +120,17 @@ class Reports:
             f"{a}.void > 1e0",
             f"{a}.status {rng.choice(['=', '<>'])} {self.write(rng.choice(STATUSES))}",
             f"{a}.status IN ({self.some(STATUSES)})",
-            f"{a}.status NOT IN ({text(STATUSES[4])}, 'done')",
+            f"{a}.status NOT IN ({literal(STATUSES[4])}, 'done')",
             f"{a}.kind = {self.write(rng.choice(KINDS))}",
-            f"{a}.tag LIKE {text(rng.choice(['a%', '%a', '%-%', 'b_ta', '%', '50!%']))} ESCAPE '!'",
-            f"{a}.tag GLOB {text(rng.choice(['a*', '*-?', 'g????', '*']))}",
+            f"{a}.tag LIKE {literal(rng.choice(['a%', '%a', '%-%', 'b_ta', '%', '50!%']))} ESCAPE '!'",
+            f"{a}.tag GLOB {literal(rng.choice(['a*', '*-?', 'g????', '*']))}",
             f"{a}.tag {rng.choice(['>', '<', '>=', '<='])} {self.write(rng.choice(TAGS))}",
             f"{a}.tag BETWEEN 'a' AND {self.write('beta')}",
             f"{a}.title = {self.write(rng.choice(TITLES))}",
             f"length({a}.title) {way} {rng.randrange(9)}",
             f"substr({a}.title, 2, 2) = {self.write(rng.choice(TITLES)[1:3])}",
-            f"instr({a}.title, {text(rng.choice('aé本n'))}) > 1",
-            f"upper({a}.kind) = {text(rng.choice(KINDS).upper())}",
+            f"instr({a}.title, {literal(rng.choice('aé本n'))}) > 1",
+            f"upper({a}.kind) = {literal(rng.choice(KINDS).upper())}",
             f"replace({a}.tag, 'a', '') = 'bet'",
             f"{a}.created_at >= {self.moment()}",
             f"{a}.created_at < {self.moment()}",
@@ -155,7 +152,7 @@ class Reports:
             terms.append(f"{a}.title {way} {self.write(rng.choice(TITLES))}")
         if self.texts:
             stamps = [
-                f"substr({a}.created_at, 6, 5) = {text(day(rng.randrange(1, DAYS))[5:])}",
+                f"substr({a}.created_at, 6, 5) = {literal(day(rng.randrange(1, DAYS))[5:])}",
                 f"{a}.created_at LIKE '2024-02-%'",
                 f"{a}.due || ' 00:00:00' <= {a}.created_at",
             ]

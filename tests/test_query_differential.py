@@ -12,8 +12,8 @@ import sqlite3
 
 import pytest
 
-from conftest import archive, connect, needs_duckdb
-from reports import DAYS, KINDS, LARGE, LEVELS, STATUSES, TAGS, TITLES, Reports, day, text
+from conftest import archive, connect, needs_duckdb, objects, typed
+from reports import DAYS, KINDS, LARGE, LEVELS, STATUSES, TAGS, TITLES, Reports, day
 
 pytestmark = needs_duckdb
 
@@ -153,21 +153,6 @@ def histories(tmp_path_factory):
         db.close()
 
 
-def typed(db, sql, parameters=(), options=None):
-    """The rows of a report with its typed columns."""
-    arguments = [text(sql), text(json.dumps(parameters)), text(json.dumps(options or {}))]
-    db.execute("DROP TABLE IF EXISTS temp.report")
-    db.execute(f"CREATE VIRTUAL TABLE temp.report USING archive_query({', '.join(arguments)})")
-    return db.execute("SELECT * FROM temp.report").fetchall()
-
-
-def objects(db, sql, parameters=(), options=None):
-    """The rows of a report as JSON has them."""
-    call = "SELECT row FROM archive_query(?, ?, ?)"
-    arguments = [sql, json.dumps(parameters), json.dumps(options or {})]
-    return [list(json.loads(row).values()) for (row,) in db.execute(call, arguments)]
-
-
 def as_json(value):
     """What a value is in JSON."""
     return value.hex().upper() if isinstance(value, bytes) else value
@@ -209,8 +194,7 @@ def answers(reports, db, options):
         expected = db.execute(report.sql, report.parameters).fetchall()
         got = typed(db, report.sql, report.parameters, options)
         assert (wrong := difference(got, expected, report)) is None, wrong
-        got = objects(db, report.sql, report.parameters, options)
-        # Columns of one name are told apart by a number.
+        got = [list(row.values()) for row in objects(db, report.sql, report.parameters, options)]
         expected = [list(map(as_json, row)) for row in expected]
         assert (wrong := difference(got, expected, report)) is None, f"as JSON: {wrong}"
         found += any(value not in (None, 0) for row in expected for value in row)
@@ -316,7 +300,7 @@ def test_commits_of_others_wait_for_the_end_of_the_transaction(path):
         assert archive(other, "t", None, {"before": "2024-01-04"})["rows"] == 20
         sql = "SELECT id, created_at, v FROM t ORDER BY id"
         assert typed(db, sql, options={"timestamps": "text"}) == before
-        assert objects(db, "SELECT count(*), sum(v) FROM t") == [[50, sum(range(50))]]
+        assert objects(db, "SELECT count(*) AS n FROM t") == [{"n": 50}]
         db.execute("COMMIT")
         after = db.execute("SELECT id, created_at, v FROM all_t ORDER BY id").fetchall()
         assert db.execute("SELECT * FROM report").fetchall() == after != before
