@@ -223,7 +223,7 @@ class Reports:
             f"count(*) FILTER (WHERE {self.condition(a, 2)})",
             f"max({a}.id) - min({a}.id)",
             f"min(CAST(({a}.payload ->> '$.n') AS BIGINT))",
-            f"count(*) > 3",
+            "count(*) > 3",
         ]
         exact += [f"min({a}.title)", f"max({a}.title)"] * self.binary
         near = [
