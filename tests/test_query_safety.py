@@ -164,9 +164,9 @@ WITH RECURSIVE a AS ({} UNION ALL SELECT content FROM a WHERE false) SELECT * FR
 VALUES (({}))
 SELECT * FROM (VALUES (({}))) AS a
 FROM ({}) SELECT *
-SELECT list_transform([1], x -> ({}))
-SELECT list_transform([({})], x -> x)
-SELECT list_filter(['a'], x -> x = ({}))
+SELECT list_transform([1], lambda x: ({}))
+SELECT list_transform([({})], lambda x: x)
+SELECT list_filter(['a'], lambda x: x = ({}))
 SELECT {{'a': ({})}}
 SELECT [({})]
 SELECT MAP {{'a': ({})}}
@@ -175,14 +175,14 @@ SELECT unnest(array({}))
 SELECT * FROM unnest(array({}))
 SELECT * FROM range(length(({})))
 SELECT * FROM repeat(({}), 3)
-SELECT * FROM json_each(({}))
+SELECT * FROM json_each('[' || length(({})) || ']')
 SELECT * FROM (PIVOT ({}) ON content USING count(*))
 PIVOT ({}) ON content USING count(*)
 SELECT * FROM (UNPIVOT ({}) ON content)
 SELECT * FROM (DESCRIBE {})
 SELECT * FROM (SUMMARIZE {})
 SELECT * FROM ({}) TABLESAMPLE 50%
-SELECT v FROM t WHERE v LIKE ({}) ESCAPE 'x'
+SELECT v FROM t WHERE v LIKE ({}) ESCAPE '!'
 SELECT v::VARCHAR COLLATE nocase = ({}) FROM t
 SELECT TRY(({}))
 SELECT COLUMNS(*)::VARCHAR || ({}) FROM t
@@ -196,10 +196,20 @@ PREPARE a AS {}
 """.strip().splitlines()
 
 
+# Where DuckDB has no queries, and what is more than a SELECT.
+NOT_THERE = (
+    "SELECT list_transform([1]",
+    "SELECT list_filter",
+    "SELECT * FROM repeat",
+    "SELECT TRY",
+)
+NOT_THERE += ("EXPLAIN", "CREATE", "INSERT", "COPY", "PREPARE")
+
+
 @pytest.mark.parametrize("sql", PLACES)
 def test_files_are_not_read_within_a_query(host, sql):
     """Wherever a file could be read in a query, it is not; a harmless query can be there."""
-    if not sql.startswith(("EXPLAIN", "CREATE", "INSERT", "COPY", "PREPARE")):
+    if not sql.startswith(NOT_THERE):
         harmless = sql.format("SELECT 'x' AS content")
         assert failure(host, "SELECT * FROM archive_query(?)", [harmless])[0] is None
     for inner in [
@@ -459,7 +469,7 @@ def test_a_table_function_is_not_a_way_out(host, call):
     refused(host, f"SELECT * FROM t WHERE EXISTS (SELECT 1 FROM {call})")
     refused(host, f"WITH a AS (FROM {call}) SELECT count(*) FROM t, a")
     refused(host, f"SELECT * FROM t, LATERAL (SELECT * FROM {call}) AS a")
-    refused(host, f"SELECT list_transform([1], x -> (SELECT count(*) FROM {call}))")
+    refused(host, f"SELECT list_transform([1], lambda x: (SELECT count(*) FROM {call}))")
     refused(host, f"SELECT {call}")
 
 
@@ -480,7 +490,7 @@ def test_a_table_function_is_not_a_way_out(host, call):
 def test_a_scalar_function_is_not_a_way_out(host, call):
     """Neither the environment, nor files, nor SQLite's functions."""
     refused(host, f"SELECT {call}")
-    refused(host, f"SELECT list_transform([1], x -> {call})")
+    refused(host, f"SELECT list_transform([1], lambda x: {call})")
     refused(host, f"SELECT * FROM t WHERE {call} IS NULL")
 
 
