@@ -83,7 +83,7 @@ NESTED = {
     "union": "SELECT 1@ UNION ALL SELECT 1@@@",
     "with": "@WITH a AS (@SELECT 1@) SELECT * FROM a@",
     "comments": "@/*@ SELECT 1@*/@",
-    "lambda": "SELECT @list_transform([1], lambda x: @1@)@",
+    "lambda": "SELECT list_transform([1], lambda x: @(@x@)@)",
     "types": "SELECT NULL::INTEGER@[]@@@",
     "concatenation": "SELECT 'a'@ || 'a'@@@",
     "joins": "SELECT 1 FROM range(1)@, range(1)@@@",
