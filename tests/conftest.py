@@ -63,16 +63,6 @@ def archive(connection, *arguments):
     return json.loads(text)
 
 
-def has_duckdb():
-    """Whether the library was built with DuckDB."""
-    with contextlib.closing(connect(":memory:")) as db:
-        (version,) = db.execute("SELECT archive_version()").fetchone()
-    return "duckdb" in json.loads(version)["features"]
-
-
-needs_duckdb = pytest.mark.skipif(not has_duckdb(), reason="the library was built without DuckDB")
-
-
 def literal(text):
     """A text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"

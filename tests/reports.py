@@ -1,9 +1,8 @@
 """Reports at random, in SQL that means the same to SQLite and to DuckDB.
 
 Where the two differ, a report says it in a way that both understand alike: `1e0` and not `1.0` (a
-DECIMAL in DuckDB), a division of DOUBLEs, NULLS FIRST or LAST wherever there can be a NULL, LIKE and
-lower() only where there are no letters of two cases, and a column of a result has whole numbers or
-reals, not both. A report has every row of a tie, or an order that leaves no tie.
+DECIMAL in DuckDB), a division of DOUBLEs, LIKE and lower() only where there are no letters of two
+cases, and a column of a result has whole numbers or reals, not both. A report has every row of a tie, or an order that leaves no tie.
 """
 
 import dataclasses
@@ -244,8 +243,7 @@ class Reports:
         rng = self.rng
         if rng.random() < 0.3:
             return "", False
-        # A plain ORDER BY must not be left to guess where NULLs go.
-        ways = [" NULLS FIRST", " DESC NULLS LAST", " DESC NULLS FIRST", " NULLS LAST"]
+        ways = ["", " DESC", " NULLS FIRST", " DESC NULLS LAST", " DESC NULLS FIRST", " NULLS LAST"]
         order = ", ".join(f"{term}{rng.choice(ways)}" for term in [*first, *keys])
         limit = f" LIMIT {self.write(rng.randrange(1, 12))}" if rng.random() < 0.5 else ""
         offset = f" OFFSET {self.write(rng.randrange(4))}" if limit and rng.random() < 0.4 else ""
