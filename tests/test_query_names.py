@@ -12,7 +12,7 @@ pytestmark = needs_duckdb
 NAMES = ['a"b', "a'b", "a;b", "a\nb", '"); DROP TABLE t; --', "'; DROP TABLE t; --", "a b", " "]
 NAMES += ["--", "select", "Order", "table", "main", "temp", "memory", "system", "pragma", "values"]
 NAMES += ["sum", "count", "range", "read_csv", "query", "duckdb_tables", "information_schema"]
-NAMES += ["pg_catalog", "pg_class", "sqlite_master2", "a.b", "main.t", "x.csv", "/etc/passwd"]
+NAMES += ["pg_catalog", "pg_class", "my_sqlite_master", "a.b", "main.t", "x.csv", "/etc/passwd"]
 NAMES += ["s3://x/y.parquet", "été", "É", "é", "日本", "\U0001f600", "n" * 500, "*", "a*", "?"]
 NAMES += ["[ab]", "{a}", "$1", "?1", "a\\b", "%", "%s", "0", "1e5", "null", "true", "_archive"]
 NAMES += ["\ta", "a/b", "..", "hot_x", "cold_x", "all_x", "report2", "struct.field", "COLUMNS"]
@@ -38,7 +38,7 @@ def test_tables_of_any_name(path, kind):
             db.executemany(f"INSERT INTO {quoted(text)} (created_at, v) VALUES (?, ?)", rows)
             if kind == "archived":
                 assert archive(db, quoted(text), 7)["rows"] == 1
-        dumped = list(db.iterdump())
+        before = path.read_bytes()
         for n, text in enumerate(NAMES):
             expected = [(1, f"v{n}"), (2, f"w{n}")][: 1 if kind == "view" else 2]
             sql = "SELECT id, v FROM {} ORDER BY id"
@@ -49,8 +49,7 @@ def test_tables_of_any_name(path, kind):
                 parts = {"all_": expected, "cold_": expected[:1], "hot_": expected[1:]}
                 for prefix, wanted in parts.items():
                     assert typed(db, sql.format(quoted(prefix + text))) == wanted, text
-        db.execute("DROP TABLE temp.report")
-        assert list(db.iterdump()) == dumped
+        assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("archived", [False, True], ids=["plain", "archived"])

@@ -37,6 +37,8 @@ def place(tmp_path_factory):
     for name in ("x.parquet", COLD):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         pyarrow.parquet.write_table(table, folder / name)
+    for name in ("x.csv", "x.json"):
+        (folder / "archive/parquet/t" / name).write_bytes((folder / name).read_bytes())
     import duckdb  # The package makes a database file that DuckDB could attach.
 
     with duckdb.connect(folder / "x.duckdb") as other:
@@ -105,6 +107,7 @@ READERS += ["parquet_schema", "parquet_file_metadata", "parquet_kv_metadata", "r
 READERS += ["parquet_full_metadata", "glob", "sniff_csv", "which_secret"]
 FILES = ["/etc/passwd", "x.csv", "x.json", "x.parquet", "x.duckdb", "{folder}/x.csv", "*"]
 FILES += ["test.db", COLD, "archive/parquet/**/*.parquet", "file:///etc/passwd", "/dev/stdin"]
+FILES += ["{folder}/" + COLD, "archive/parquet/t/x.csv", "{folder}/archive/parquet/t/x.json"]
 FILES += ["http://127.0.0.1:1/x.csv", "https://127.0.0.1:1/x.parquet", "s3://bucket/x.parquet"]
 FILES += ["hf://datasets/a/b.csv", "gcs://a/b.parquet", "az://a/b.csv", "/proc/self/environ"]
 

@@ -387,6 +387,25 @@ def test_members_of_a_union(path):
         assert [row["u"] for row in shown] == [1, "one", 2, 1, "1", "31", 1.5, "one"]
 
 
+@pytest.mark.parametrize("first", ["a", "a TEXT", "a INTEGER", "a REAL", "a BLOB"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT count(*) FROM {}", "SELECT 1 FROM {}", "SELECT 1 FROM {} x, {} y"]
+)
+def test_queries_that_name_no_column(db, sql, first):
+    """Rows are counted, whatever the values are that nobody asked for."""
+    db.execute(f"CREATE TABLE t ({first}, created_at TEXT)")
+    for when in (FIRST, HOT):
+        db.executemany(
+            "INSERT INTO t VALUES (?, ?)", [[v, when] for v in (5, "x", b"y", 2.5, None)]
+        )
+    db.execute("CREATE TABLE plain AS SELECT * FROM t")
+    db.execute("CREATE VIEW v AS SELECT a, created_at FROM t")
+    archive(db, "t", 7)
+    for name, same in {"t": "all_t", "hot_t": "t", "plain": "plain", "v": "v"}.items():
+        expected = answer(db, sql.format(same, same))
+        assert typed(db, sql.format(name, name)) == expected and expected, name
+
+
 # Ways to mean columns of t (a: mixed, b: timestamps, c: text) without naming all of them, and what
 # SQLite answers to the same question.
 WAYS = [
