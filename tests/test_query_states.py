@@ -29,6 +29,8 @@ class Play:
         self.columns = ["a", "b"]
         self.added = 0
         self.depth = 0
+        # Whether the open transaction has the lock; else the other one may commit meanwhile.
+        self.writing = False
         self.done = []
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute(
@@ -94,6 +96,9 @@ class Play:
         if db is self.db:
             self.db.execute(f"SAVEPOINT s{self.depth}")
             self.depth += 1
+            if self.rng.random() < 0.5:
+                self.db.execute("UPDATE t SET z = 1 WHERE id < 0")
+                self.writing = True
 
     def end(self, db):
         if db is self.db and self.depth:
@@ -101,15 +106,16 @@ class Play:
             if self.rng.random() < 0.5:
                 self.db.execute(f"ROLLBACK TO s{self.depth}")
             self.db.execute(f"RELEASE s{self.depth}")
+            self.writing = self.writing and self.db.in_transaction
 
     def step(self):
         rng = self.rng
         db = self.db if rng.random() < 0.75 else self.other
         whats = [self.insert, self.update, self.delete, self.archive, self.restore, self.begin]
         what = rng.choice([*whats, self.end, self.end, self.stage, self.alter])
-        if db is self.other and self.db.in_transaction:
+        if self.db.in_transaction and (db is self.other or not self.writing):
             # A run would wait for the lock for half a minute.
-            what = rng.choice(whats[:3])
+            what = rng.choice([*whats[:3], self.end])
         self.done.append(f"{what.__name__} by {'us' if db is self.db else 'the other'}")
         try:
             what(db)
