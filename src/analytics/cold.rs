@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 
+use super::engine::pattern;
 use super::types::{Seen, only_nulls};
 use crate::catalog::files::FileEntry;
 use crate::cold::cache::Cache;
@@ -30,6 +31,7 @@ pub struct Cold {
 
 /// A cold file with rows that count.
 pub struct ColdFile {
+    /// As DuckDB reads it.
     pub path: String,
     pub entry: Arc<FileEntry>,
     /// For each column of the table.
@@ -47,8 +49,8 @@ pub enum FileColumn {
     Null,
     /// Nothing: it was written before the column was added, whose default its rows show.
     Default,
-    /// A column of this name.
-    Stored(String, Storage),
+    /// The column of this number.
+    Stored(usize, Storage),
 }
 
 impl Cold {
@@ -97,7 +99,7 @@ impl Cold {
         })?;
         let columns = 0..self.seen.len();
         Ok(ColdFile {
-            path: path.to_owned(),
+            path: pattern(path),
             columns: columns
                 .map(|column| self.column(connection, file, &entry, column))
                 .collect::<Result<_>>()?,
@@ -121,12 +123,12 @@ impl Cold {
     ) -> Result<FileColumn> {
         let schema = self.state.schemas.get(&entry.schema);
         let position = schema.and_then(|schema| *schema.positions.get(column)?);
-        let stored = position.and_then(|position| file.columns().get(position));
+        let stored = position.and_then(|position| Some((position, file.columns().get(position)?)));
         let (Some(seen), Some(cold)) = (self.seen.get_mut(column), self.shape.columns.get(column))
         else {
             return Ok(FileColumn::Null);
         };
-        let Some(stored) = stored else {
+        let Some((position, stored)) = stored else {
             return Ok(match cold.source {
                 Source::Column(_) => {
                     seen.value(Value::from(&cold.default), true);
@@ -139,11 +141,12 @@ impl Cold {
         if only_nulls(range.kinds) {
             return Ok(FileColumn::Null);
         }
-        seen.stored(&stored.storage, integers(&range));
-        Ok(FileColumn::Stored(
-            stored.name.clone(),
-            stored.storage.clone(),
-        ))
+        let bounds = match &stored.storage {
+            Storage::Mixed(_) => file.footer().integers(position),
+            _ => integers(&range),
+        };
+        seen.stored(&stored.storage, bounds);
+        Ok(FileColumn::Stored(position, stored.storage.clone()))
     }
 }
 

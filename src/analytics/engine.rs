@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use duckdb::{Config, Connection, InterruptHandle};
 use lru::LruCache;
@@ -155,13 +155,13 @@ pub struct Engine {
     /// After a failure of its own an instance answers nothing any more.
     broken: Cell<bool>,
     /// After the connection, which still uses it while it closes.
-    _spill: Option<Spill>,
+    spill: Option<Arc<Spill>>,
 }
 
 impl Engine {
     fn open(limits: Limits) -> Result<Self> {
-        let spill = limits.root.as_deref().and_then(Spill::beside);
-        let connection = open(&limits, spill.as_ref()).map_err(duckdb_error)?;
+        let spill = limits.root.as_deref().and_then(Spill::beside).map(Arc::new);
+        let connection = open(&limits, spill.as_deref()).map_err(duckdb_error)?;
         let sources = Sources::default();
         rows::register(&connection, &sources).map_err(duckdb_error)?;
         lock_down(&connection, &limits).map_err(duckdb_error)?;
@@ -173,7 +173,7 @@ impl Engine {
             subjects: Subjects::default(),
             threads: RefCell::default(),
             broken: Cell::default(),
-            _spill: spill,
+            spill,
         })
     }
 
@@ -198,10 +198,14 @@ impl Engine {
     ) -> Result<()> {
         // Only what is touched takes memory. DuckDB goes as deep as a query does.
         const STACK: usize = 256 << 20;
+        let spill = self.spill.clone();
         let thread = std::thread::Builder::new()
             .name("archive_query".to_owned())
             .stack_size(STACK)
-            .spawn(body)
+            .spawn(move || {
+                body();
+                drop(spill);
+            })
             .map_err(|error| Error::refused(format!("no thread can be started: {error}")))?;
         let mut threads = self.threads.borrow_mut();
         threads.retain(|(thread, _)| !thread.is_finished());
@@ -212,9 +216,15 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        // DuckDB plans some queries for minutes, and cannot be interrupted then.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let start = Instant::now();
         for (thread, interrupt) in self.threads.take() {
             // Its cursor is closed. Between two steps there is nothing that an interrupt could end.
             while !thread.is_finished() {
+                if start.elapsed() > PATIENCE {
+                    return;
+                }
                 interrupt.interrupt();
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -259,13 +269,30 @@ fn limit_memory(connection: &Connection) -> duckdb::Result<()> {
 /// Takes away all that a query does not need: files but the cold ones, the network, extensions, settings.
 fn lock_down(connection: &Connection, limits: &Limits) -> duckdb::Result<()> {
     let root = limits.root.as_ref();
-    let folders = root.map_or(String::new(), |root| literal(&root.to_string_lossy()));
+    // DuckDB holds the pattern of a path against them, too.
+    let folders = root.map_or(String::new(), |root| {
+        let root = root.to_string_lossy();
+        format!("{}, {}", literal(&root), literal(&pattern(&root)))
+    });
     connection.execute_batch(&format!(
-        "SET GLOBAL parquet_metadata_cache = true;
+        "SET GLOBAL allow_persistent_secrets = false;
+         SET GLOBAL parquet_metadata_cache = true;
          SET GLOBAL allowed_directories = [{folders}];
          SET GLOBAL enable_external_access = false;
          SET GLOBAL lock_configuration = true;"
     ))
+}
+
+/// A pattern that only `path` matches: DuckDB takes every path for a pattern.
+pub fn pattern(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for c in path.chars() {
+        match c {
+            '*' | '?' | '[' => pattern.extend(['[', c, ']']),
+            c => pattern.push(c),
+        }
+    }
+    pattern
 }
 
 /// What DuckDB says of a failure, as an error of ours.

@@ -5,9 +5,10 @@
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema};
 use duckdb::Connection;
 use duckdb::core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId};
 use duckdb::vtab::{
@@ -22,6 +23,10 @@ use crate::stored::MixedField;
 
 /// The name of the table function.
 pub const FUNCTION: &str = "archive_rows";
+
+/// The first column, which is always NULL: what DuckDB asks for where it only has to know how many rows
+/// there are. Any other could have values that nobody has looked at.
+const NOTHING: &str = "nothing";
 
 /// The most rows that DuckDB takes at once.
 const CHUNK_ROWS: usize = 2048;
@@ -64,7 +69,8 @@ struct Rows;
 
 /// What one scan wants, and how far it is.
 struct Wanted {
-    columns: Vec<usize>,
+    /// By their numbers in the source; `None` is [`NOTHING`].
+    columns: Vec<Option<usize>>,
     scan: Mutex<Scan>,
 }
 
@@ -79,7 +85,7 @@ struct Scan {
 
 impl VTab for Rows {
     type InitData = Wanted;
-    type BindData = std::sync::Arc<Source>;
+    type BindData = Arc<Source>;
 
     fn parameters() -> Option<Vec<LogicalTypeHandle>> {
         Some(vec![LogicalTypeId::UBigint.into()])
@@ -94,6 +100,7 @@ impl VTab for Rows {
         let source = super::callback::sources(bind)
             .get(number)
             .ok_or("archive_rows is called by the views of archive_query only")?;
+        bind.add_result_column(NOTHING, LogicalTypeId::Bigint.into());
         for (index, column) in source.types.iter().enumerate() {
             bind.add_result_column(&column_name(index), logical_type(column));
         }
@@ -104,12 +111,9 @@ impl VTab for Rows {
     }
 
     fn init(init: &InitInfo) -> Outcome<Wanted> {
-        let columns = init.get_column_indices().into_iter();
+        let column = |number: u64| usize::try_from(number).ok()?.checked_sub(1);
         Ok(Wanted {
-            // A number that is too large is that of no column, too.
-            columns: columns
-                .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
-                .collect(),
+            columns: init.get_column_indices().into_iter().map(column).collect(),
             scan: Mutex::default(),
         })
     }
@@ -118,16 +122,39 @@ impl VTab for Rows {
         let wanted = function.get_init_data();
         let mut scan = wanted.scan.lock().unwrap_or_else(PoisonError::into_inner);
         if !scan.started {
-            scan.start(function.get_bind_data(), &wanted.columns)?;
+            let columns: Vec<usize> = wanted.columns.iter().flatten().copied().collect();
+            scan.start(function.get_bind_data(), &columns)?;
         }
         match scan.next(function.get_bind_data())? {
-            Some(rows) => record_batch_to_duckdb_data_chunk(&rows, output),
+            Some(rows) => {
+                let rows = with_nothing(&rows, &wanted.columns)?;
+                record_batch_to_duckdb_data_chunk(&rows, output)
+            }
             None => {
                 output.set_len(0);
                 Ok(())
             }
         }
     }
+}
+
+/// Puts [`NOTHING`] where it is wanted.
+fn with_nothing(rows: &RecordBatch, wanted: &[Option<usize>]) -> Outcome<RecordBatch> {
+    let count = rows.num_rows();
+    let mut columns = rows.columns().iter();
+    let arrays = wanted.iter().map(|column| match column {
+        Some(_) => columns.next().map(Arc::clone),
+        None => Some(Arc::new(Int64Array::new_null(count)) as ArrayRef),
+    });
+    let arrays: Vec<ArrayRef> = arrays.collect::<Option<_>>().ok_or("a column is missing")?;
+    let field = |array: &ArrayRef| Field::new("", array.data_type().clone(), true);
+    let schema = Schema::new(arrays.iter().map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::new(schema),
+        arrays,
+        &options,
+    )?)
 }
 
 /// The name of a column as the function gives it out.

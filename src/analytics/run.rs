@@ -121,7 +121,7 @@ impl Running {
             other => return Err(other.unexpected()),
         };
         let mut views = Views::default();
-        let subjects = engine.subjects.find(connection, &mentioned.tables)?;
+        let subjects = engine.subjects.find(connection, &mentioned)?;
         for subject in &subjects {
             let typed = request.options.typed_times;
             let survey = survey(connection, subject, &mentioned, encoding, typed)?;

@@ -8,6 +8,7 @@ use once_cell::unsync::OnceCell;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::cold::Cold;
+use super::syntax::Mentioned;
 use crate::catalog;
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::{self, ArchivedTable};
@@ -131,16 +132,25 @@ pub struct Subjects(RefCell<Option<(Version, Vec<Rc<Archived>>)>>);
 
 impl Subjects {
     /// Finds what `names` mean. A name that means nothing is left to DuckDB, which knows how to say so.
-    pub fn find(&self, connection: &Connection, names: &HashSet<String>) -> Result<Vec<Subject>> {
+    pub fn find(&self, connection: &Connection, mentioned: &Mentioned) -> Result<Vec<Subject>> {
         let archived = self.archived(connection)?;
         let mut subjects: Vec<Subject> = Vec::new();
         let mut seen = HashSet::new();
-        for name in names {
+        for name in &mentioned.tables {
             if !seen.insert(name.to_ascii_lowercase()) {
                 continue;
             }
             let Some((table, part)) = archived_name(connection, &archived, name)? else {
-                subjects.extend(plain(connection, name)?);
+                let found = plain(connection, name)?;
+                // DuckDB would look for a file of that name.
+                let is_path = |c: char| !c.is_alphanumeric() && c != '_';
+                if found.is_none()
+                    && name.contains(is_path)
+                    && !mentioned.own.contains(&name.to_ascii_lowercase())
+                {
+                    return Err(Error::refused(format!("no such table: {name}")));
+                }
+                subjects.extend(found);
                 continue;
             };
             if let Some(problem) = table.problem().filter(|_| part != Part::Cold) {

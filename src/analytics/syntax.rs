@@ -47,6 +47,8 @@ const MAX_BYTES: usize = 1_000_000;
 pub struct Mentioned {
     /// What it reads from: tables, views and its own CTEs.
     pub tables: HashSet<String>,
+    /// Names that it gives to queries of its own (WITH), in lower case.
+    pub own: HashSet<String>,
     /// Every other name that it could mean a column by, in lower case.
     names: HashSet<String>,
     /// It may mean any column of a table without naming it.
@@ -233,6 +235,17 @@ impl<'a> Tree<'a> {
             .map_or(0, |node| self.below(node.id).len())
     }
 
+    /// The names in a map of the tree, in lower case.
+    fn keys(&self, node: u64) -> Vec<String> {
+        let entries = self
+            .child(node, "map")
+            .map_or(&[][..], |map| self.below(map.id));
+        let names = entries
+            .iter()
+            .filter_map(|entry| self.text(entry.id, "key"));
+        names.map(str::to_ascii_lowercase).collect()
+    }
+
     /// All texts below a node.
     fn texts(&self, node: u64) -> Vec<&'a str> {
         let (mut open, mut found) = (vec![node], Vec::new());
@@ -266,6 +279,9 @@ impl<'a> Tree<'a> {
             // An expression has an alias, too, and a class.
             if let (Some(alias), None) = (self.text(node.id, "alias"), class) {
                 rows.insert(alias.to_ascii_lowercase());
+            }
+            if node.key.as_deref() == Some("cte_map") {
+                mentioned.own.extend(self.keys(node.id));
             }
             match class {
                 Some("STAR" | "POSITIONAL_REFERENCE") => mentioned.all = true,

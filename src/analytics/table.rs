@@ -161,7 +161,7 @@ impl Table for Report {
                 .iter()
                 .find(|term| term.column == Some(number + 1) && term.comparison == Comparison::Eq);
             if let Some(argument) = argument {
-                query.push(argument, given.len());
+                query.push_argument(argument, given.len());
                 given.push(char::from(name.as_bytes()[0]));
             }
         }
@@ -191,7 +191,7 @@ pub struct Answers {
     connection: Rc<Connection>,
     engines: Engines,
     created: Option<Rc<Definition>>,
-    /// Of a call: SQLite checks the hidden columns against what it was given.
+    /// Of a call, for who selects the hidden columns.
     arguments: [Option<String>; 3],
     running: Option<Running>,
     rows: Option<Rows>,

@@ -134,8 +134,7 @@ impl Seen {
         match storage {
             Storage::Integer => {
                 self.field(MixedField::Integer);
-                let exact = |bound: i64| bound.unsigned_abs() <= MAX_EXACT_INTEGER;
-                self.inexact |= !bounds.is_some_and(|(min, max)| exact(min) && exact(max));
+                self.bounds(bounds);
             }
             Storage::Real => self.field(MixedField::Real),
             Storage::Number => {
@@ -147,11 +146,15 @@ impl Seen {
             Storage::Timestamp(shape) => self.text(Some(Time::of(*shape))),
             Storage::Mixed(fields) => {
                 fields.iter().for_each(|field| self.field(*field));
-                // Numbers that are exact as DOUBLE are not stored like this.
-                self.inexact = true;
+                self.bounds(bounds);
                 self.time = Some(None);
             }
         }
+    }
+
+    fn bounds(&mut self, bounds: Option<(i64, i64)>) {
+        let exact = |bound: i64| bound.unsigned_abs() <= MAX_EXACT_INTEGER;
+        self.inexact |= !bounds.is_some_and(|(min, max)| exact(min) && exact(max));
     }
 
     /// Whether all texts so far are times, so that it matters whether the next one is.
@@ -195,6 +198,11 @@ pub fn only_nulls(kinds: Kinds) -> bool {
 pub fn convert(column: &str, storage: &Storage, target: &ColumnType) -> String {
     match (storage, target) {
         (Storage::Integer, ColumnType::Real) => format!("CAST({column} AS DOUBLE)"),
+        (Storage::Mixed(_), ColumnType::Real) => {
+            let integer = quote(MixedField::Integer.name());
+            let real = quote(MixedField::Real.name());
+            format!("coalesce(CAST(({column}).{integer} AS DOUBLE), ({column}).{real})")
+        }
         // Where the text says UTC the file does, too, and DuckDB reads TIMESTAMP WITH TIME ZONE.
         (Storage::Timestamp(shape), ColumnType::Time(time)) if shape.is_utc() => {
             format!("CAST({column} AS {})", time.name())
@@ -241,8 +249,8 @@ fn member(value: &str, field: MixedField, target: &ColumnType) -> String {
 
 /// The text that stands for a time, byte for byte as it was.
 fn text_of(column: &str, shape: Shape) -> String {
-    let format = match shape {
-        Shape::Date => "%Y-%m-%d".to_owned(),
+    let (format, zone) = match shape {
+        Shape::Date => ("%Y-%m-%d".to_owned(), ""),
         Shape::Timestamp {
             separator,
             fraction,
@@ -254,15 +262,18 @@ fn text_of(column: &str, shape: Shape) -> String {
                 6 => ".%f",
                 _ => ".%n",
             };
-            format!("%Y-%m-%d{}%H:%M:%S{fraction}{zone}", char::from(separator))
+            let separator = char::from(separator);
+            (format!("%Y-%m-%d{separator}%H:%M:%S{fraction}"), zone)
         }
     };
-    let time = convert(
-        column,
-        &Storage::Timestamp(shape),
-        &ColumnType::Time(Time::of(shape)),
-    );
-    format!("strftime({time}, {})", literal(&format))
+    let time = ColumnType::Time(Time::of(shape));
+    let time = convert(column, &Storage::Timestamp(shape), &time);
+    // DuckDB 2.0 writes over what follows %n.
+    format!(
+        "(strftime({time}, {}) || {})",
+        literal(&format),
+        literal(zone)
+    )
 }
 
 /// A value as SQL of a type that it fits.

@@ -174,14 +174,20 @@ impl ViewOf<'_> {
     /// The rows of cold files that are alike.
     fn cold(&self, group: &Group<'_>) -> String {
         let select = self.select(|index, column_type| match group.columns.get(index) {
-            Some(FileColumn::Stored(name, storage)) => {
-                convert(&format!("f.{}", quote(name)), storage, column_type)
-            }
+            Some(FileColumn::Stored(position, storage)) => convert(
+                &format!("f.{}", column_name(*position)),
+                storage,
+                column_type,
+            ),
             Some(FileColumn::Default) => constant(self.default(index), column_type),
             Some(FileColumn::Null) | None => constant(Value::Null, column_type),
         });
         let paths = paths(&group.files);
-        format!("{select} FROM read_parquet({paths}, hive_partitioning = false) AS f")
+        // Any name can be one of a column, also those that DuckDB's own columns have.
+        let names = group.files.first().map_or(0, |file| file.names.len());
+        let names: Vec<String> = (0..names).map(column_name).collect();
+        let names = names.join(", ");
+        format!("{select} FROM read_parquet({paths}, hive_partitioning = false) AS f({names})")
     }
 
     fn default(&self, column: usize) -> Value<'_> {
@@ -199,8 +205,15 @@ impl ViewOf<'_> {
         for file in self.subject.cold().map_or(&[][..], |cold| &cold.files) {
             let partial =
                 file.entry.published < file.entry.record.rows || !self.tombstones(file).is_empty();
-            let alike =
-                |group: &&mut Group<'_>| group.partial == partial && group.columns == file.columns;
+
+            let alike = |group: &&mut Group<'_>| {
+                group.partial == partial
+                    && group.columns == file.columns
+                    && group
+                        .files
+                        .first()
+                        .is_some_and(|first| first.names == file.names)
+            };
             match groups.iter_mut().find(alike) {
                 Some(group) => group.files.push(file),
                 None => groups.push(Group {

@@ -167,6 +167,27 @@ impl Footer {
         self.metadata.row_groups().get(group)?.columns().get(leaf)
     }
 
+    /// The least and the greatest value of a column, or of its first field, if they are integers and the
+    /// statistics of all row groups tell.
+    pub fn integers(&self, column: usize) -> Option<(i64, i64)> {
+        let bounds =
+            (0..self.row_groups()).map(|group| match self.chunk(group, column)?.statistics()? {
+                Statistics::Int64(statistics)
+                    if statistics.null_count_opt() == Some(self.rows(group).len() as u64) =>
+                {
+                    Some((i64::MAX, i64::MIN))
+                }
+                Statistics::Int64(statistics) => {
+                    Some((*statistics.min_opt()?, *statistics.max_opt()?))
+                }
+                _ => None,
+            });
+        bounds.reduce(|a, b| {
+            let ((min, max), (least, most)) = (a?, b?);
+            Some((min.min(least), max.max(most)))
+        })?
+    }
+
     fn locations(&self, group: usize, column: usize) -> &[PageLocation] {
         let locations = || {
             let leaf = *self.leaves.get(column)?;

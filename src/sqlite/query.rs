@@ -209,6 +209,12 @@ impl<'a> Query<'a> {
             c_int::try_from(position + 1).unwrap_or(c_int::MAX);
     }
 
+    /// [`Self::push`] for an argument of a function: NULL is one, too, which no term is true for.
+    pub fn push_argument(&mut self, constraint: &Constraint, position: usize) {
+        self.push(constraint, position);
+        self.usage(constraint.index).omit = 1;
+    }
+
     /// [`Self::push`] for a LIMIT or OFFSET. With `omit` SQLite leaves it to the table.
     pub fn push_bound(&mut self, bound: Bound, position: usize, omit: bool) {
         let usage = self.usage(bound.index);
