@@ -121,6 +121,38 @@ def test_another_connection_archives_meanwhile(db, path):
     assert value(db, "SELECT count(*) FROM event") == ROWS
 
 
+def test_null_for_parameters_and_options(events):
+    assert rows(events, "SELECT 1 AS x", None, None) == [{"x": 1}]
+    assert rows(events, "SELECT ? AS x", "[5]", None) == [{"x": 5}]
+    found = events.execute("SELECT sql, parameters, row FROM archive_query('SELECT 1', NULL)")
+    assert found.fetchall() == [("SELECT 1", None, '{"1":1}')]
+
+
+def test_a_query_that_duckdb_plans_for_long_does_not_keep_the_connection(path):
+    """DuckDB takes minutes for nested lambdas, and cannot be interrupted then."""
+    deep = "x"
+    for _ in range(22):
+        deep = f"list_transform([1], lambda x: {deep})"
+    program = f"""
+import sqlite3, sys, threading, time
+db = sqlite3.connect({str(path)!r}); db.enable_load_extension(True)
+db.load_extension({str(LIBRARY.with_suffix(""))!r})
+threading.Timer(0.3, db.interrupt).start()
+try:
+    db.execute("SELECT row FROM archive_query(?)", [{f"SELECT {deep}"!r}]).fetchall()
+    sys.exit("it was not interrupted")
+except sqlite3.OperationalError:
+    pass
+start = time.perf_counter()
+db.close()
+assert time.perf_counter() - start < 10
+import os; os._exit(0)
+"""
+    started = time.perf_counter()
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", program]) == 0
+    assert time.perf_counter() - started < 30
+
+
 def test_a_table_with_real_columns_runs_again(events):
     events.execute(
         "CREATE VIRTUAL TABLE temp.report USING archive_query('SELECT kind, count(*) AS n,"

@@ -10,10 +10,9 @@ use crate::sql::quote;
 
 /// The table functions that a query may use: they read nothing but their arguments, or DuckDB's own
 /// lists. What reads files, changes settings or takes SQL as text is not among them.
-const TABLE_FUNCTIONS: [&str; 21] = [
+const TABLE_FUNCTIONS: [&str; 20] = [
     "duckdb_columns",
     "duckdb_constraints",
-    "duckdb_extensions",
     "duckdb_functions",
     "duckdb_keywords",
     "duckdb_memory",
