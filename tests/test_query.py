@@ -164,7 +164,10 @@ def test_a_table_with_real_columns_runs_again(events):
     first = events.execute(sql).fetchall()
     assert len(first) == 3
     events.execute("INSERT INTO event (kind, size) SELECT 'k3', 1 FROM event LIMIT 1000")
-    assert events.execute(sql).fetchone() == ("k3", dict(events.execute("SELECT kind, n FROM report"))["k3"])
+    assert events.execute(sql).fetchone() == (
+        "k3",
+        dict(events.execute("SELECT kind, n FROM report"))["k3"],
+    )
     assert events.execute(sql).fetchone()[1] > dict(first).get("k3", 0)
     joined = events.execute("SELECT count(*) FROM report r JOIN all_event e ON e.kind = r.kind")
     (others,) = events.execute("SELECT count(*) FROM all_event WHERE kind <> 'k0'").fetchone()

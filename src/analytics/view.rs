@@ -45,7 +45,9 @@ impl Views {
             subject,
             survey: &survey,
         };
-        let hot = subject.hot.as_ref().map(|from| {
+        // Without rows it would only be in the way of DuckDB's planner.
+        let from = subject.hot.as_ref().filter(|_| survey.hot_rows > 0);
+        let hot = from.map(|from| {
             let names = subject.columns.iter().map(|(name, _)| name.clone());
             self.relations.push(Relation {
                 from: from.clone(),

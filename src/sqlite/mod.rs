@@ -6,8 +6,8 @@
 //! - [`query`]: what SQLite asks them when it plans a query
 //! - [`api`]: functions of SQLite that the bindings do not have
 //! - [`value`]: `sqlite3_value` in, `sqlite3_context` out
-//! - [`pin`]: a read transaction held open by such a query
 //! - [`statement`]: a query read bit by bit, without a borrow
+//! - [`pin`]: a read transaction held open by such a query
 //! - [`panic`]: no panic crosses into SQLite
 
 #![allow(unsafe_code)]
