@@ -19,6 +19,9 @@ pub use self::list::*;
 use crate::catalog;
 use crate::error::{Error, Result};
 
+/// The source of a value that nobody has set, which may be one that nobody could set.
+const DEFAULT: &str = "its default";
+
 /// What kind of values a setting takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -95,7 +98,8 @@ impl Setting {
                 _ => Err(refuse("text".to_owned())),
             },
             Kind::Memory => match value.as_str() {
-                Some(text) if text.is_empty() || is_memory(text) => Ok(value.clone()),
+                Some(text) if is_memory(text) => Ok(value.clone()),
+                Some("") if source == DEFAULT => Ok(value.clone()),
                 _ => Err(refuse("an amount of memory like 512MB or 2GB".to_owned())),
             },
             Kind::Switch => {
@@ -134,7 +138,7 @@ impl Setting {
         {
             return Ok((self.check(&json!(text), variable)?, "environment"));
         }
-        Ok((self.check(&json!(self.default), "its default")?, "default"))
+        Ok((self.check(&json!(self.default), DEFAULT)?, "default"))
     }
 
     /// Its value as a number; an option of the call is stronger than any setting.
