@@ -66,6 +66,7 @@ bench: setup-python loadable
 	$(PYTHON) benches/analytics.py
 	$(PYTHON) benches/analytics.py --start
 	$(PYTHON) benches/analytics.py --large
+	$(PYTHON) benches/analytics.py --memory
 	$(PYTHON) benches/tpch.py
 
 lint: setup-build
