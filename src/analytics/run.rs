@@ -226,18 +226,21 @@ impl Thread {
                 .execute_batch(&before)
                 .map_err(duckdb_error)?;
         }
-        let limit = match self.wanted {
-            Wanted::Rows => "",
-            Wanted::Columns => " LIMIT 0",
-        };
         // A comment may be at its end.
-        let mut statement = self.start(&format!("{with}SELECT * FROM ({sql}\n){limit}"))?;
+        let query = format!("{with}SELECT * FROM ({sql}\n)");
+        let mut statement = self.prepare(&query)?;
+        let run = self.wanted == Wanted::Rows && is_direct(&statement);
+        if !run {
+            // What it would be like, for which DuckDB does not run it.
+            statement = self.prepare(&format!("{query} LIMIT 0"))?;
+        }
+        self.start(&mut statement)?;
         let columns = columns(&statement)?;
-        if self.wanted == Wanted::Rows && !columns.iter().all(ResultColumn::is_direct) {
-            // What is given up has hardly begun.
+        if self.wanted == Wanted::Rows && !run {
             drop(statement);
             let query = ResultColumn::query(&columns, sql);
-            statement = self.start(&format!("{with}{query}"))?;
+            statement = self.prepare(&format!("{with}{query}"))?;
+            self.start(&mut statement)?;
         }
         self.answer(Answer::Columns(columns))?;
         while let Some(rows) = statement.step().map_err(duckdb_error)? {
@@ -246,9 +249,12 @@ impl Thread {
         Ok(())
     }
 
+    fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
+        self.connection.prepare(sql).map_err(duckdb_error)
+    }
+
     /// Starts a statement with the caller's parameters.
-    fn start(&self, sql: &str) -> Result<Statement<'_>> {
-        let mut statement = self.connection.prepare(sql).map_err(duckdb_error)?;
+    fn start(&self, statement: &mut Statement<'_>) -> Result<()> {
         let parameters = &self.request.parameters;
         let (needed, given) = (statement.parameter_count(), parameters.len());
         if needed != given {
@@ -258,12 +264,15 @@ impl Thread {
             )));
         }
         let parameters = duckdb::params_from_iter(parameters);
-        statement
-            .stream_arrow(parameters)
-            .map(drop)
-            .map_err(duckdb_error)?;
-        Ok(statement)
+        let started = statement.stream_arrow(parameters);
+        started.map(drop).map_err(duckdb_error)
     }
+}
+
+/// Whether the values of a prepared statement can surely be read as DuckDB hands them out.
+fn is_direct(statement: &Statement<'_>) -> bool {
+    let column = |column| ResultColumn::new("", &statement.column_logical_type(column));
+    (0..statement.column_count()).all(|number| column(number).is_direct())
 }
 
 /// The columns of a statement that has been started.
