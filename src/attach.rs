@@ -11,7 +11,7 @@ use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::cold::table::{Mode, hot_table, visible_columns};
 use crate::error::{Error, Result};
-use crate::sql::quote;
+use crate::sql::{quote, temp_transaction};
 use crate::table::{Column, Table, columns_to_json};
 use crate::value::Value;
 
@@ -175,16 +175,9 @@ impl<'a> Object<'a> {
                 self.definition
             ),
         };
-        connection
-            .execute_batch(&format!(
-                "SAVEPOINT archive_attach; {drop} {create}; RELEASE archive_attach;"
-            ))
-            .inspect_err(|_| {
-                // The error to report is the first one.
-                let _ =
-                    connection.execute_batch("ROLLBACK TO archive_attach; RELEASE archive_attach");
-            })?;
-        Ok(())
+        temp_transaction(connection, || {
+            Ok(connection.execute_batch(&format!("{drop} {create};"))?)
+        })
     }
 }
 

@@ -88,6 +88,15 @@ impl Error {
         )
     }
 
+    /// The application interrupted the call: a time-out, Ctrl-C, or a progress handler.
+    pub fn is_interrupt(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlite(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+        )
+    }
+
     /// Another connection holds a lock that this one needs; the same call may succeed later.
     pub fn is_busy(&self) -> bool {
         if let Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) = self

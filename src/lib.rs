@@ -37,6 +37,7 @@ pub mod storage;
 pub mod stored;
 pub mod table;
 pub mod time;
+pub mod transaction;
 pub mod value;
 pub mod verify;
 

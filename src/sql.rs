@@ -6,6 +6,8 @@ use rusqlite::{Connection, config::DbConfig};
 
 use crate::error::{Error, Result};
 use crate::sqlite::panic::guard;
+use crate::table::Table;
+use crate::transaction::{self, Begin};
 use crate::value::Encoding;
 
 /// How long an archive run keeps trying for a lock that another connection holds, on top of the
@@ -55,50 +57,36 @@ pub fn patiently<T>(mut body: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Runs `body` in a write transaction of its own or, inside the caller's transaction, in a
-/// savepoint of it. Either way everything `body` did is undone if it fails.
+/// Runs `body` in a write transaction of its own or, inside the caller's transaction, as a part of
+/// it. Either way everything `body` did is undone if it fails.
 pub fn write_transaction<T>(
     connection: &Connection,
     mut body: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    let (begin, commit, rollback) = match connection.is_autocommit() {
-        true => ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"),
-        false => (
-            "SAVEPOINT sqlite_cold",
-            "RELEASE sqlite_cold",
-            "ROLLBACK TO sqlite_cold; RELEASE sqlite_cold",
-        ),
-    };
-    patiently(|| {
-        connection.execute_batch(begin)?;
-        // A panic, too, must not leave a transaction open.
-        let outcome = guard(&mut body).and_then(|done| {
-            // In rollback-journal mode a reader holds up COMMIT, which can be tried again; the
-            // whole transaction need not be.
-            patiently(|| Ok(connection.execute_batch(commit)?))?;
-            Ok(done)
-        });
-        if outcome.is_err() {
-            // SQLite may have rolled back by itself; the first error is the one to report.
-            let _ = connection.execute_batch(rollback);
-        }
-        outcome
+    patiently(|| match connection.is_autocommit() {
+        true => transaction::own(connection, Begin::Immediate, &mut body),
+        false => transaction::part(connection, &mut body),
     })
 }
 
-/// Runs `body` so that all it reads is of one state of the database. It must be short: it can be in the
-/// way of writers.
-pub fn read_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    connection.execute_batch("SAVEPOINT sqlite_cold_read")?;
-    let outcome = guard(body);
-    let end = "ROLLBACK TO sqlite_cold_read; RELEASE sqlite_cold_read";
-    if outcome.is_ok() {
-        connection.execute_batch("RELEASE sqlite_cold_read")?;
-    } else {
-        // SQLite may have rolled back by itself; the first error is the one to report.
-        let _ = connection.execute_batch(end);
+/// [`write_transaction`] for a `body` that changes TEMP objects only: it takes no lock of `main`.
+pub fn temp_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    match connection.is_autocommit() {
+        true => transaction::own(connection, Begin::Deferred, body),
+        false => transaction::part(connection, body),
     }
-    outcome
+}
+
+/// Runs `body` so that all it reads is of one state of `main`. It must be short: it can be in the way
+/// of writers.
+///
+/// What holds the state is a statement that is not finished. Unlike BEGIN and SAVEPOINT that needs
+/// nothing to end it, which an interrupt could refuse.
+pub fn read_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut pin = connection.prepare("SELECT (SELECT 1 FROM main.sqlite_schema)")?;
+    let mut rows = pin.query([])?;
+    rows.next()?;
+    guard(body)
 }
 
 /// The database's text encoding.
@@ -120,8 +108,8 @@ pub fn schema_version(connection: &Connection) -> Result<i64> {
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
-/// While it lives, deleting a row neither fires a trigger nor cascades to another table: archiving
-/// is a move. Nothing but the archive run uses the connection meanwhile.
+/// While it lives, a row of a table that moves neither fires a trigger nor cascades to another table.
+/// Nothing but the call that made it uses the connection meanwhile.
 pub struct MoveMode<'c> {
     connection: &'c Connection,
     triggers: bool,
@@ -129,7 +117,26 @@ pub struct MoveMode<'c> {
 }
 
 impl<'c> MoveMode<'c> {
-    pub fn enter(connection: &'c Connection) -> Result<Self> {
+    /// For rows that leave `table`, or come back to it. It is refused if a TEMP trigger would fire:
+    /// since 3.35 the switch leaves those on, and no other one is safe. Dropped and made again by us, a
+    /// trigger could be gone after an error that nobody can handle.
+    pub fn enter(connection: &'c Connection, table: &Table) -> Result<Self> {
+        let mode = Self::for_catalog(connection)?;
+        let name = table.qualified();
+        let changes = [
+            format!("DELETE FROM {name}"),
+            format!("INSERT INTO {name} DEFAULT VALUES"),
+        ];
+        for change in changes {
+            if runs_trigger(connection, &change)? {
+                return Err(temp_triggers(connection, &table.name)?);
+            }
+        }
+        Ok(mode)
+    }
+
+    /// For changes of the catalog's own tables.
+    pub fn for_catalog(connection: &'c Connection) -> Result<Self> {
         let triggers = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)?;
         let foreign_keys = connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)?;
         let mode = Self {
@@ -141,6 +148,32 @@ impl<'c> MoveMode<'c> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
         Ok(mode)
     }
+}
+
+/// Whether a statement would run the program of a trigger, as SQLite has compiled it.
+fn runs_trigger(connection: &Connection, sql: &str) -> Result<bool> {
+    let mut statement = connection.prepare(&format!("EXPLAIN {sql}"))?;
+    let opcodes = statement.query_map([], |row| row.get::<_, String>(1))?;
+    for opcode in opcodes {
+        if opcode? == "Program" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The refusal that names the TEMP triggers of a table.
+fn temp_triggers(connection: &Connection, table: &str) -> Result<Error> {
+    let sql = "SELECT name FROM temp.sqlite_schema
+               WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
+    let mut statement = connection.prepare(sql)?;
+    let names = statement.query_map([table], |row| row.get::<_, String>(0))?;
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    Ok(Error::refused(format!(
+        "the TEMP trigger {} would fire for rows of {table} that only move, and SQLite cannot switch \
+         it off; drop it for the call, or call on another connection",
+        names.join(", ")
+    )))
 }
 
 impl Drop for MoveMode<'_> {

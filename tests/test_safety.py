@@ -291,3 +291,48 @@ def test_attaching_does_not_replace_objects_of_the_user(path, other, create):
         name = create.split()[1]
         cursor = reader.execute(f"SELECT * FROM {name}")
         assert [column[0] for column in cursor.description] == ["mine"]
+
+
+NOTES = """
+CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT);
+CREATE TABLE notes (t_id);
+INSERT INTO t VALUES (1, '2020-01-01'), (2, '2020-01-02'), (3, '2020-01-03');
+INSERT INTO notes SELECT id FROM t;
+"""
+
+
+def notes(db):
+    return db.execute("SELECT count(*) FROM notes").fetchone()[0]
+
+
+@pytest.mark.parametrize("table", ["main.t", "t"])
+def test_temp_triggers_do_not_fire_for_rows_that_move(db, table):
+    """SQLite cannot switch TEMP triggers off, so a call that would fire one is refused by its name."""
+    db.executescript(NOTES)
+    forget = f"CREATE TEMP TRIGGER forget AFTER DELETE ON {table} BEGIN DELETE FROM notes"
+    db.execute(f"{forget} WHERE t_id = old.id; END")
+    with pytest.raises(sqlite3.OperationalError, match="the TEMP trigger forget would fire"):
+        archive(db, "t", 7)
+    with pytest.raises(sqlite3.OperationalError, match="the TEMP trigger forget would fire"):
+        archive(db, "t", 7, {"grace_hours": 5})
+    assert notes(db) == 3 and db.execute("SELECT count(*) FROM t").fetchone() == (3,)
+    db.execute("DROP TRIGGER forget")
+    assert archive(db, "t", 7)["rows"] == 2 and notes(db) == 3
+    db.execute(f"CREATE TEMP TRIGGER remember AFTER INSERT ON {table} BEGIN DELETE FROM notes; END")
+    with pytest.raises(sqlite3.OperationalError, match="the TEMP trigger remember would fire"):
+        db.execute("SELECT archive_restore('t')")
+    assert notes(db) == 3
+    # Triggers are as they were.
+    db.execute("INSERT INTO t VALUES (9, '2020-01-09')")
+    assert notes(db) == 0
+
+
+def test_temp_triggers_of_other_tables_are_no_obstacle(db):
+    """A TEMP trigger on a TEMP table of the same name, or on another event, fires for none of our rows."""
+    db.executescript(NOTES)
+    db.execute("CREATE TEMP TRIGGER touch AFTER UPDATE ON main.t BEGIN DELETE FROM notes; END")
+    db.execute("CREATE TEMP TABLE t (x)")
+    db.execute("CREATE TEMP TRIGGER own AFTER DELETE ON temp.t BEGIN DELETE FROM notes; END")
+    assert archive(db, "t", 7)["rows"] == 2
+    db.execute("SELECT archive_restore('t')")
+    assert notes(db) == 3

@@ -80,7 +80,7 @@ pub fn expire(
         Ok(run)
     })?;
     let mut total = Expired::default();
-    let dropped = MoveMode::enter(connection).and_then(|_mode| {
+    let dropped = MoveMode::for_catalog(connection).and_then(|_mode| {
         let dropping = Dropping {
             expiry: &expiry,
             run: &run,

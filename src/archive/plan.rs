@@ -15,7 +15,7 @@ use crate::condition;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::rows::RowGroup;
-use crate::sql::{patiently, quote};
+use crate::sql::{patiently, quote, temp_transaction};
 use crate::stored::MAX_GROUP_ROWS;
 use crate::table::Table;
 use crate::time::TimeFormat;
@@ -230,7 +230,11 @@ impl<'a> Plan<'a> {
         };
         let mut last: Option<Vec<OwnedKey>> = None;
         loop {
-            let chunk = patiently(|| self.collect_chunk(last.as_deref(), newest))?;
+            let chunk = patiently(|| {
+                temp_transaction(self.connection, || {
+                    self.collect_chunk(last.as_deref(), newest)
+                })
+            })?;
             self.rows += chunk.rows;
             self.skipped += chunk.skipped;
             self.kept += chunk.kept;
@@ -249,12 +253,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Looks at the next rows in the order of their keys, in one read transaction.
+    /// Looks at the next rows in the order of their keys. Of `main` it only reads.
     fn collect_chunk(&self, after: Option<&[OwnedKey]>, newest: Option<i64>) -> Result<Chunk> {
-        let transaction = match self.connection.is_autocommit() {
-            true => Some(self.connection.unchecked_transaction()?),
-            false => None,
-        };
         let (table, keys) = (self.rule.table, self.rule.table.key_expressions());
         let list = keys.join(", ");
         let bound = match after {
@@ -304,11 +304,6 @@ impl<'a> Plan<'a> {
             }
             insert.raw_execute()?;
             chunk.rows += 1;
-        }
-        drop(rows);
-        drop((select, insert));
-        if let Some(transaction) = transaction {
-            transaction.commit()?;
         }
         Ok(chunk)
     }

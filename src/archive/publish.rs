@@ -47,7 +47,7 @@ impl Published {
     }
 }
 
-/// Moves rows of one table. While it works, the connection is in `sql::MoveMode`.
+/// Moves rows of one table. The connection is in `sql::MoveMode` meanwhile.
 pub struct Publisher<'a> {
     pub hot: HotTable<'a>,
     pub folder: &'a Folder,

@@ -21,12 +21,12 @@ use crate::fault;
 use crate::options::Object;
 use crate::pace::Pace;
 use crate::settings::{self, Config};
-use crate::sql::{self, write_transaction};
-use crate::sqlite::panic::guard;
+use crate::sql::{self, MoveMode, write_transaction};
 use crate::storage::{self, Archive, Lock, folder_name};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table};
 use crate::time::format_instant;
+use crate::transaction;
 use crate::value::Value;
 
 /// `archive_table(table, hot_days [, options])`
@@ -116,18 +116,15 @@ fn run(
     // Both fail before anything is written if the folder has no place or cannot be made.
     let folder = settings::folder(connection, &Config::read(connection)?)?;
     storage::prepare(folder.root())?;
+    let _mode = MoveMode::enter(connection, rule.table)?;
     let own_transactions = connection.is_autocommit();
     let mut trace = None;
     if own_transactions {
         let outcome = run_traced(connection, rule, checked, lock, &mut trace);
         return outcome.inspect_err(|_| remove_trace(connection, trace));
     }
-    connection.execute_batch("SAVEPOINT sqlite_cold_run")?;
-    let outcome = guard(|| run_traced(connection, rule, checked, lock, &mut trace));
-    connection.execute_batch(match outcome {
-        Ok(_) => "RELEASE sqlite_cold_run",
-        Err(_) => "ROLLBACK TO sqlite_cold_run; RELEASE sqlite_cold_run",
-    })?;
+    let run = || run_traced(connection, rule, checked, lock, &mut trace);
+    let outcome = transaction::part(connection, run);
     outcome.inspect_err(|_| remove_trace(connection, trace))
 }
 

@@ -21,7 +21,7 @@ use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::Result;
 use crate::pace::Pace;
 use crate::settings::{self, Config};
-use crate::sql::{self, MoveMode, write_transaction};
+use crate::sql::{self, write_transaction};
 use crate::storage::Archive;
 use crate::table::Column;
 use crate::time::{clock, format_instant};
@@ -112,28 +112,38 @@ impl Started<'_> {
         staged::exclude(&mut plan, folder, &layouts, &staged)?;
         let planned = outcome.published.rows() + plan.rows;
         write_transaction(connection, || runs::plan(connection, self.run, planned))?;
-        let moved = MoveMode::enter(connection).and_then(|_mode| {
-            let level = rule.options.compression_level;
-            let folder = self.archive.folder.clone();
-            let names = reader.names();
-            let writer = FileWriter::new(folder, rule.table, names, encoding, level);
-            let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
-            let staged_at = (rule.options.grace_hours > 0).then(clock::stamp);
-            let pipeline = Pipeline {
-                publisher: &publisher,
-                writer: &writer,
-                workers: workers(connection)?,
-                staging: staged_at.is_some(),
-                progress: &progress,
-                path: &|rows, sequence| self.path(rows, sequence),
-                entry: &|file| self.entry(file, staged_at.as_ref()),
-            };
-            pipeline.run(&mut plan, &mut outcome.published)
-        });
+        let moved = self.move_planned(&publisher, &reader, &mut plan, outcome);
         outcome.skipped += plan.skipped;
         outcome.published.kept += plan.kept;
         plan.clear()?;
         moved
+    }
+
+    /// Reads, writes and publishes the rows of the plan.
+    fn move_planned(
+        &self,
+        publisher: &Publisher<'_>,
+        reader: &HotReader,
+        plan: &mut Plan<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let (connection, rule) = (self.connection, self.rule);
+        let level = rule.options.compression_level;
+        let folder = self.archive.folder.clone();
+        let (names, encoding) = (reader.names(), sql::encoding(connection)?);
+        let writer = FileWriter::new(folder, rule.table, names, encoding, level);
+        let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
+        let staged_at = (rule.options.grace_hours > 0).then(clock::stamp);
+        let pipeline = Pipeline {
+            publisher,
+            writer: &writer,
+            workers: workers(connection)?,
+            staging: staged_at.is_some(),
+            progress: &progress,
+            path: &|rows, sequence| self.path(rows, sequence),
+            entry: &|file| self.entry(file, staged_at.as_ref()),
+        };
+        pipeline.run(plan, &mut outcome.published)
     }
 
     /// Publishes what an earlier run could not, and the staged files that are due and have rows before
@@ -143,7 +153,6 @@ impl Started<'_> {
         let cutoff = format_instant(self.rule.options.cutoff);
         let unfinished = files::unfinished(self.connection, self.archived.id, &due, &cutoff)?;
         let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
-        let _mode = MoveMode::enter(self.connection)?;
         publisher.publish(unfinished, published)
     }
 

@@ -8,8 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::open;
 use crate::error::{Error, Result};
-use crate::sql::{data_version, patiently, quote};
-use crate::sqlite::panic::guard;
+use crate::sql::{data_version, patiently, quote, read_transaction};
 
 /// Pages that are copied between two looks at the clock.
 const STEP_PAGES: i32 = 64;
@@ -45,7 +44,7 @@ pub fn copy(source: &Connection, target: &Path) -> Result<()> {
     let mut version = None;
     let mut moved_on = Instant::now();
     loop {
-        let step = read(source, || {
+        let step = read_transaction(source, || {
             Ok((data_version(source)?, take_turn(&backup, turn)?))
         });
         match step {
@@ -77,22 +76,6 @@ fn take_turn(backup: &Backup<'_, '_>, turn: Duration) -> Result<StepResult> {
             return Ok(step);
         }
     }
-}
-
-/// Runs `body` in a read transaction, so that all of its steps see the same state.
-fn read<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    connection.execute_batch("BEGIN")?;
-    let outcome = guard(|| {
-        // Only now it begins to read.
-        connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))?;
-        body()
-    });
-    // There is nothing to roll back, and the application's hooks need not be told.
-    if let Err(error) = connection.execute_batch("COMMIT") {
-        let _ = connection.execute_batch("ROLLBACK");
-        return Err(error.into());
-    }
-    outcome
 }
 
 /// Opens a copy and checks all of it.

@@ -18,7 +18,7 @@ use crate::catalog::tables::{self, ArchivedTable};
 use crate::cold::live::LiveFile;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::sql::{self, MoveMode, write_transaction};
+use crate::sql::{self, write_transaction};
 use crate::table::{Column, Table};
 
 /// What a call came to.
@@ -123,7 +123,6 @@ impl Started<'_> {
         }
         write_transaction(connection, || runs::plan(connection, self.run, survey.rows))?;
         let columns = tables::schemas(connection, self.call.archived.id)?;
-        let _mode = MoveMode::enter(connection)?;
         for entry in &selection.files {
             self.restore_file(selection, target, entry, &columns, total)
                 .map_err(|error| self.with_count(error, *total))?;

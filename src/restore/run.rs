@@ -20,9 +20,9 @@ use crate::cleanup;
 use crate::condition;
 use crate::error::{Error, Result};
 use crate::settings;
-use crate::sql::{self, literal, unquote, write_transaction};
-use crate::sqlite::panic::guard;
+use crate::sql::{self, MoveMode, literal, unquote, write_transaction};
 use crate::table::{Column, Table};
+use crate::transaction;
 use crate::value::Value;
 
 /// `archive_restore(table [, options])`
@@ -121,17 +121,11 @@ impl Call<'_> {
     /// transaction it leaves nothing.
     fn run(&self) -> Result<Outcome> {
         settings::check_writable(self.connection)?;
+        let _mode = MoveMode::enter(self.connection, self.hot)?;
         if self.connection.is_autocommit() {
             return self.run_locked(true);
         }
-        self.connection
-            .execute_batch("SAVEPOINT sqlite_cold_restore")?;
-        let outcome = guard(|| self.run_locked(false));
-        self.connection.execute_batch(match outcome {
-            Ok(_) => "RELEASE sqlite_cold_restore",
-            Err(_) => "ROLLBACK TO sqlite_cold_restore; RELEASE sqlite_cold_restore",
-        })?;
-        outcome
+        transaction::part(self.connection, || self.run_locked(false))
     }
 
     fn run_locked(&self, own: bool) -> Result<Outcome> {

@@ -47,7 +47,12 @@ pub fn register(
             let mut output = unsafe { value::Output::new(context.cast()) };
             match outcome {
                 Ok(json) => output.set(Value::Text(&json.to_string())),
-                Err(error) => output.fail(&format!("{name}: {error}")),
+                Err(error) => {
+                    output.fail(&format!("{name}: {error}"));
+                    if error.is_interrupt() {
+                        output.interrupted();
+                    }
+                }
             }
             Ok(())
         };

@@ -157,4 +157,10 @@ impl Output {
         // SAFETY: the context is valid; SQLite copies the message.
         unsafe { ffi::sqlite3_result_error(self.0, message.as_ptr().cast(), length) };
     }
+    /// Lets a call that failed, with its message, count as one that was interrupted: a driver tells
+    /// its own time-out from other errors by that.
+    pub fn interrupted(&mut self) {
+        // SAFETY: the context is valid; the message that is set stays.
+        unsafe { ffi::sqlite3_result_error_code(self.0, ffi::SQLITE_INTERRUPT) };
+    }
 }

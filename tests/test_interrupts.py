@@ -1,0 +1,205 @@
+"""An interrupt leaves nothing half done: whatever moment `sqlite3_interrupt`, a progress handler or a
+lack of memory chooses, each row is there once, no transaction stays open that the caller did not
+begin, and all settings are back.
+
+INTERRUPTS says how many moments of each call are tried; `all` is every step of SQLite's machine.
+"""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+from conftest import LIBRARY, archive, connect
+
+MOMENTS = os.environ.get("INTERRUPTS", "12")
+SEED = int(os.environ.get("INTERRUPTS_SEED", "11"))
+
+KINDS = {
+    "rowid": "CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)",
+    "without": "CREATE TABLE t (id TEXT PRIMARY KEY, ts TEXT, v) WITHOUT ROWID",
+    "keyless": "CREATE TABLE t (id, ts TEXT, v)",
+}
+CUTOFF = {"before": "2020-01-07"}
+
+
+def nothing(db):
+    """Nothing was archived yet."""
+
+
+def cold(db):
+    """Most rows are cold."""
+    archive(db, "t", None, CUTOFF)
+
+
+def staged(db):
+    """Most rows have a copy, and wait for the end of their grace period."""
+    archive(db, "t", None, {**CUTOFF, "grace_hours": 1})
+
+
+def policy(db):
+    """There is a policy, and nothing was archived yet."""
+    db.execute("SELECT archive_policy('t', 7, '{\"grace_hours\":0}')")
+
+
+
+
+RESTORE = "SELECT archive_restore('t', '{\"where\":\"v <> 3\"}')"
+# Each call with the state it starts from.
+CALLS = {
+    "archive": (nothing, "SELECT archive_table('t', NULL, '{\"before\":\"2020-01-07\"}')"),
+    "stage": (nothing, "SELECT archive_table('t', 7, '{\"grace_hours\":1}')"),
+    "publish": (staged, "SELECT archive_table('t', NULL, '{\"before\":\"2020-01-07\"}')"),
+    "expire": (cold, "SELECT archive_table('t', 30, '{\"expire_days\":30000}')"),
+    "restore": (cold, "SELECT archive_restore('t')"),
+    "restore some": (cold, RESTORE),
+    "run": (policy, "SELECT archive_run('{\"backup\":false,\"vacuum\":false}')"),
+    "policy": (nothing, "SELECT archive_policy('t', 7)"),
+    "attach": (cold, "SELECT archive_attach()"),
+    "gc": (cold, "SELECT archive_gc()"),
+    "verify": (cold, "SELECT archive_verify()"),
+    "config": (nothing, "SELECT archive_config('batch_size', 5)"),
+    "backup": (cold, "SELECT archive_backup()"),
+}
+# What may not be called inside a transaction.
+ALONE = {"run", "gc"}
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory):
+    """Makes the folder of a kind of table in a state, once; returns it and all of its rows."""
+    made = {}
+
+    def make(kind, state):
+        if (kind, state) not in made:
+            folder = tmp_path_factory.mktemp("state")
+            with closing(connect(folder / "test.db")) as db:
+                db.execute(KINDS[kind])
+                db.execute("CREATE TABLE probe (n)")
+                db.execute("CREATE TABLE fired (n)")
+                db.execute(
+                    "CREATE TRIGGER fire AFTER INSERT ON probe BEGIN"
+                    " INSERT INTO fired VALUES (new.n); END"
+                )
+                for n in range(12):
+                    row = (n, f"2020-01-{n % 9 + 1:02}T00:00:00Z", n * 1.5 if n % 2 else str(n))
+                    db.execute("INSERT INTO t VALUES (?, ?, ?)", row)
+                rows = sorted(map(repr, db.execute("SELECT * FROM t")))
+                state(db)
+            made[kind, state] = folder, rows
+        return made[kind, state]
+
+    return make
+
+
+class Handler:
+    """A progress handler that strikes at a step, in one of several ways."""
+
+    def __init__(self, db, way, step):
+        self.db, self.way, self.step, self.count = db, way, step, 0
+
+    def __call__(self):
+        self.count += 1
+        if self.way == "flag" and self.count == self.step:
+            self.db.interrupt()
+        if self.way == "always":
+            return self.count >= self.step
+        return self.way == "once" and self.count == self.step
+
+
+def strike(db, sql, way, step):
+    """Calls a function with a handler; returns the handler and whether the call failed."""
+    handler = Handler(db, way, step)
+    db.set_progress_handler(handler, 1)
+    try:
+        db.execute(sql).fetchall()
+        return handler, False
+    except sqlite3.OperationalError as error:
+        assert "interrupted" in str(error), error
+        assert "ROLLBACK before anything else" not in str(error)
+        return handler, True
+    finally:
+        db.set_progress_handler(None, 1)
+
+
+def all_rows(db):
+    """All rows, hot and cold."""
+    views = db.execute("SELECT 1 FROM temp.sqlite_schema WHERE name = 'all_t'").fetchall()
+    return sorted(map(repr, db.execute(f"SELECT * FROM {'all_t' if views else 't'}")))
+
+
+def check_settings(db):
+    """Triggers and foreign keys are as they were."""
+    assert db.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    before = db.execute("SELECT count(*) FROM fired").fetchone()[0]
+    db.execute("INSERT INTO probe VALUES (1)")
+    assert db.execute("SELECT count(*) FROM fired").fetchone() == (before + 1,)
+
+
+def check(path, rows):
+    """What another process sees: all rows once, and a catalog and files that agree."""
+    with closing(connect(path)) as other:
+        assert all_rows(other) == rows
+        report = json.loads(other.execute("SELECT archive_verify()").fetchone()[0])
+        assert report["problems"] == []
+        if other.execute("SELECT 1 FROM sqlite_schema WHERE name LIKE '_archive%'").fetchall():
+            versions = "SELECT count(*) FROM _archive_meta WHERE key = 'schema_version'"
+            assert other.execute(versions).fetchone() == (1,)
+
+
+def attempt(template, folder, name, way, step, inside):
+    """One interrupted call and all that must hold after it; returns the handler and whether it failed."""
+    source, rows = template
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    path = folder / "test.db"
+    sql = CALLS[name][1]
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA foreign_keys = ON")
+        if inside:
+            db.execute("BEGIN")
+            db.execute("INSERT INTO probe VALUES ('marker')")
+        handler, failed = strike(db, sql, way, step)
+        assert inside or not db.in_transaction
+        if inside and not failed:
+            assert db.in_transaction
+        marker = db.execute("SELECT count(*) FROM probe").fetchone()[0]
+        if db.in_transaction:
+            # The application goes on, and what is there becomes durable.
+            assert marker == 1
+            db.execute("COMMIT")
+        else:
+            assert marker == 0 if inside else True
+        check_settings(db)
+        check(path, rows)
+        # No lock stayed behind: the same call can be made again.
+        db.execute(sql).fetchall()
+        check(path, rows)
+    return handler, failed
+
+
+def steps(total):
+    """The steps at which a call is interrupted."""
+    if MOMENTS == "all":
+        return range(1, total + 1)
+    rng = random.Random(SEED)
+    return sorted(rng.sample(range(1, total + 1), min(total, int(MOMENTS))))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
+@pytest.mark.parametrize("way", ["once", "always", "flag"])
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_step(states, tmp_path, kind, name, way, inside):
+    if inside and name in ALONE:
+        pytest.skip("it is not allowed there")
+    template = states(kind, CALLS[name][0])
+    folder = tmp_path / "try"
+    handler, failed = attempt(template, folder, name, "never", 0, inside)
+    assert not failed
+    for step in steps(handler.count):
+        attempt(template, folder, name, way, step, inside)
