@@ -21,6 +21,7 @@ use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings;
 use crate::sql::literal;
+use crate::storage::access::Access;
 
 /// Unless it is set otherwise, DuckDB gets so much memory, or half of the machine's if that is less.
 const MEMORY: u64 = 2_000_000_000;
@@ -30,6 +31,8 @@ const MEMORY: u64 = 2_000_000_000;
 struct Limits {
     /// The archive folder, the only one that it may read. A database in memory has none.
     root: Option<PathBuf>,
+    /// For what it writes.
+    access: Access,
     /// Empty for the default.
     memory: String,
     threads: usize,
@@ -38,12 +41,13 @@ struct Limits {
 impl Limits {
     fn read(connection: &rusqlite::Connection) -> Result<Self> {
         let config = settings::Config::read(connection)?;
-        let root = match catalog::exists(connection)? {
-            true => Some(settings::folder(connection, &config)?.root().to_owned()),
+        let folder = match catalog::exists(connection)? {
+            true => Some(settings::folder(connection, &config)?),
             false => None,
         };
         Ok(Self {
-            root,
+            root: folder.as_ref().map(|folder| folder.root().to_owned()),
+            access: folder.map_or_else(Access::default, |folder| folder.access().clone()),
             memory: settings::DUCKDB_MEMORY_LIMIT.text(&config)?,
             threads: settings::MAX_WORKERS.count(&config)?.max(1),
         })
@@ -160,7 +164,8 @@ pub struct Engine {
 
 impl Engine {
     fn open(limits: Limits) -> Result<Self> {
-        let spill = limits.root.as_deref().and_then(Spill::beside).map(Arc::new);
+        let beside = |root| Spill::beside(root, &limits.access);
+        let spill = limits.root.as_deref().and_then(beside).map(Arc::new);
         let connection = open(&limits, spill.as_deref()).map_err(duckdb_error)?;
         let sources = Sources::default();
         rows::register(&connection, &sources).map_err(duckdb_error)?;

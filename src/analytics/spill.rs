@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
+use crate::storage::access::{Access, create_private_folder};
 use crate::storage::{self, Lock};
 
 /// The folder of all such folders, beside the archive folder.
@@ -27,17 +28,18 @@ pub struct Spill {
 impl Spill {
     /// Makes a folder beside the archive folder `root`, and removes those whose owners have ended. `None`
     /// where nothing can be written: then DuckDB has its memory and no more, and says so if it needs more.
-    pub fn beside(root: &Path) -> Option<Self> {
+    pub fn beside(root: &Path, access: &Access) -> Option<Self> {
         // Without an archive folder nothing may be made: the first archive run decides where it is.
         let folder = root.exists().then(|| root.parent())??.join(FOLDER);
-        fs::create_dir_all(&folder).ok()?;
-        remove_leftovers(&folder);
+        access.create_folders(&folder).ok()?;
+        remove_leftovers(&folder, access);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("{}-{number}", std::process::id()));
-        let lock = lock(&path).ok()?;
+        let lock = lock(&path, access).ok()?;
         // What is there has no owner, as its lock was free.
         let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).ok()?;
+        // Nobody else needs it.
+        create_private_folder(&path).ok()?;
         Some(Self {
             path,
             lock: Some(lock),
@@ -60,8 +62,8 @@ impl Drop for Spill {
     }
 }
 
-fn lock(path: &Path) -> Result<Lock> {
-    storage::lock(&path.with_extension(LOCK), "the folder is in use")
+fn lock(path: &Path, access: &Access) -> Result<Lock> {
+    storage::lock(&path.with_extension(LOCK), access, "the folder is in use")
 }
 
 /// Removes a folder and, after it, its lock. What cannot be removed now is removed by the next instance.
@@ -72,12 +74,12 @@ fn remove(path: &Path) {
     }
 }
 
-fn remove_leftovers(folder: &Path) {
+fn remove_leftovers(folder: &Path, access: &Access) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
         let path = entry.path();
         if path.extension().is_some_and(|end| end == LOCK)
-            && let Ok(_owned) = storage::lock(&path, "")
+            && let Ok(_owned) = storage::lock(&path, access, "")
         {
             remove(&path.with_extension(""));
         }

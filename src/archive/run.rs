@@ -22,7 +22,7 @@ use crate::options::Object;
 use crate::pace::Pace;
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
-use crate::storage::{self, Archive, Lock, folder_name};
+use crate::storage::{Archive, Lock, folder_name};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table};
 use crate::time::format_instant;
@@ -115,7 +115,7 @@ fn run(
     settings::check_writable(connection)?;
     // Both fail before anything is written if the folder has no place or cannot be made.
     let folder = settings::folder(connection, &Config::read(connection)?)?;
-    storage::prepare(folder.root())?;
+    folder.prepare()?;
     let _mode = MoveMode::enter(connection, rule.table)?;
     let own_transactions = connection.is_autocommit();
     let mut trace = None;

@@ -18,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
 use crate::sql::write_transaction;
+use crate::sqlite::filename::database_path;
 use crate::storage;
 
 /// The version of the first catalog that a release makes. Those before it are only told apart.
@@ -107,12 +108,13 @@ pub fn ensure(connection: &Connection) -> Result<()> {
 /// Tells the database from others. It is made of what a rollback does not change, so that files of a
 /// transaction that was rolled back are recognised later.
 fn database_id(connection: &Connection) -> String {
-    let created = connection
-        .path()
+    let database = database_path(connection);
+    let created = database
+        .as_ref()
         .and_then(|path| std::fs::metadata(path).ok()?.created().ok());
     let created = created.map(|time| format!("{time:?}")).unwrap_or_default();
     let hash = xxhash_rust::xxh3::xxh3_64(created.as_bytes());
-    format!("{}{hash:016x}", storage::file_identity(connection.path()))
+    format!("{}{hash:016x}", storage::file_identity(database.as_deref()))
 }
 
 /// A TEMP table of the same name must not get in the way. REFERENCES takes no schema.

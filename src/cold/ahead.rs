@@ -6,15 +6,13 @@
 
 use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use once_cell::sync::Lazy;
-
 use super::group::{Context, Group, ScanFile};
 use super::merge::{Merge, Order, OrderedFile};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sqlite::fork::{self, PerProcess};
 use crate::sqlite::panic::guard;
 
 /// Bytes of decoded pages that may wait for a scan; one row group more per worker can be on its way.
@@ -27,14 +25,26 @@ const ALONE: usize = 2;
 /// A scan that will stop before so many rows is not worth a thread.
 const MANY_ROWS: usize = 10_000;
 
-/// The threads that decode ahead in this process.
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
+static THREADS: PerProcess<Threads> = PerProcess::new();
 
-/// The cores beside the one that SQLite keeps busy, but at least one: it waits for the disk at times.
-static SPARE_CORES: Lazy<usize> = Lazy::new(|| {
-    let cores = thread::available_parallelism().map_or(2, NonZero::get);
-    cores.saturating_sub(1).max(1)
-});
+/// The threads that decode ahead in this process.
+#[derive(Default)]
+struct Threads {
+    running: usize,
+    /// The cores beside the one that SQLite keeps busy, once they were counted.
+    spare_cores: Option<NonZero<usize>>,
+}
+
+impl Threads {
+    /// How many there may be, but at least one: SQLite waits for the disk at times.
+    fn most(&mut self) -> usize {
+        let count = || {
+            let cores = thread::available_parallelism().map_or(2, NonZero::get);
+            NonZero::new(cores - 1).unwrap_or(NonZero::<usize>::MIN)
+        };
+        self.spare_cores.get_or_insert_with(count).get()
+    }
+}
 
 /// What a scan reads next.
 pub enum Step {
@@ -78,6 +88,8 @@ pub struct Steps {
     /// Rows that the scan will probably stop after.
     limit: Option<usize>,
     workers: Vec<JoinHandle<()>>,
+    /// The process that the workers are in.
+    generation: u32,
 }
 
 #[derive(Default)]
@@ -130,6 +142,7 @@ impl Steps {
             taken: 0,
             limit,
             workers: Vec::new(),
+            generation: fork::generation(),
         }
     }
 
@@ -177,6 +190,11 @@ impl Steps {
 
     /// The next part, if there is one. `returned` is the number of rows that SQLite has seen.
     pub fn next(&mut self, returned: usize) -> Result<Option<Part>> {
+        if self.generation != fork::generation() {
+            return Err(Error::refused(
+                "the query began before the process forked; open a connection in each process",
+            ));
+        }
         let is_long = |limit: usize| limit.saturating_sub(returned) > MANY_ROWS;
         if self.taken >= ALONE && self.workers.is_empty() && self.limit.is_none_or(is_long) {
             self.start_workers();
@@ -205,16 +223,11 @@ impl Steps {
     }
 
     fn start_workers(&mut self) {
-        let most = self.context.max_workers.min(*SPARE_CORES);
+        let most = self.context.max_workers;
         while self.workers.len() < most && self.shared.queue().slots.len() > self.workers.len() {
-            let claim = |running: usize| (running < most).then_some(running + 1);
-            if RUNNING
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
-                .is_err()
-            {
+            let Some(permit) = Permit::claim(most) else {
                 return;
-            }
-            let permit = Permit;
+            };
             let (shared, context) = (Arc::clone(&self.shared), Arc::clone(&self.context));
             let body = move || {
                 let _permit = permit;
@@ -235,14 +248,32 @@ impl Steps {
 /// The right to run a thread.
 struct Permit;
 
+impl Permit {
+    /// One of `most`, or of as many as the machine has room for.
+    fn claim(most: usize) -> Option<Self> {
+        let mut threads = THREADS.lock();
+        let most = most.min(threads.most());
+        (threads.running < most).then(|| {
+            threads.running += 1;
+            Self
+        })
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
+        THREADS.lock().running -= 1;
     }
 }
 
 impl Drop for Steps {
     fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // A child closes what it has from its parent. There are no workers here that could end, nor
+            // one that would give the queue free.
+            std::mem::forget(std::mem::take(&mut self.workers));
+            return;
+        }
         let steps = {
             let mut queue = self.shared.queue();
             queue.stopped = true;

@@ -7,11 +7,10 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
-use once_cell::sync::Lazy;
 use parquet::bloom_filter::Sbbf;
 
 use super::decode::DecodedColumn;
@@ -20,9 +19,10 @@ use super::footer::Footer;
 use crate::catalog::files::FileRecord;
 use crate::error::Result;
 use crate::settings::{self, Config};
+use crate::sqlite::fork::PerProcess;
 use crate::storage::{Folder, Identity};
 
-static CACHE: Lazy<Mutex<Contents>> = Lazy::new(Mutex::default);
+static CACHE: PerProcess<Contents> = PerProcess::new();
 
 /// What an entry with so many bytes of data takes, with its place in the tables and what the
 /// allocator leaves unused, as measured.
@@ -91,7 +91,7 @@ impl Contents {
 
 fn contents() -> MutexGuard<'static, Contents> {
     // A panic between two changes of the counter could only make it wrong, not the data.
-    CACHE.lock().unwrap_or_else(PoisonError::into_inner)
+    CACHE.lock()
 }
 
 /// The cache as one scan may use it.

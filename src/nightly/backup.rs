@@ -4,7 +4,7 @@
 //! name, and only then older ones go. Cold files are not part of it: they never change, and
 //! `archive_gc` keeps those that a backup may need for the retention period.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,11 +12,12 @@ use std::time::Instant;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value as Json, json};
 
-use super::{copy, database_path, is_unreadable, open};
+use super::{copy, database_file, is_unreadable, open};
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{self, BACKUP_KEEP, Config};
 use crate::sql::patiently;
+use crate::storage::access::Access;
 use crate::storage::{self, Lock};
 use crate::time::clock;
 use crate::value::Value;
@@ -85,7 +86,7 @@ fn lock_archive(connection: &Connection) -> Result<Option<Lock>> {
         Ok(archive) if archive.folder.root().exists() => archive.lock().map(Some),
         Ok(_) => Ok(None),
         // In memory, without a place for cold files: there are none.
-        Err(_) if database_path(connection)?.is_none() => Ok(None),
+        Err(_) if database_file(connection)?.is_none() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -97,7 +98,7 @@ pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
     if !connection.is_autocommit() {
         return Err(Error::refused("it cannot run inside a transaction"));
     }
-    let database = database_path(connection)?;
+    let database = database_file(connection)?;
     if let Some(database) = &database {
         refuse_encrypted(database)?;
     }
@@ -105,6 +106,7 @@ pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
     let place = Place::new(database.as_deref(), path)?;
     let _lock = storage::lock(
         &place.hidden("lock"),
+        &Access::of(database.as_deref()),
         "another backup is being written to this folder",
     )?;
     let partial = place.hidden("partial");
@@ -147,13 +149,10 @@ fn write(
     partial: &Path,
     target: &Path,
 ) -> Result<u64> {
-    create_private(partial).map_err(Error::io(partial))?;
+    let access = Access::of(database);
+    access.create(partial).map_err(Error::io(partial))?;
     copy::copy(connection, partial)?;
     copy::check(partial)?;
-    if let Some(metadata) = database.and_then(|path| fs::metadata(path).ok()) {
-        // Whoever may not read the database may not read its backup.
-        fs::set_permissions(partial, metadata.permissions()).map_err(Error::io(partial))?;
-    }
     let file = File::open(partial).map_err(Error::io(partial))?;
     file.sync_all().map_err(Error::io(partial))?;
     let bytes = file.metadata().map_err(Error::io(partial))?.len();
@@ -164,15 +163,6 @@ fn write(
     fs::rename(partial, target).map_err(Error::io(target))?;
     storage::sync_folder(folder)?;
     Ok(bytes)
-}
-
-/// Creates an empty file that only its owner can read.
-fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn refuse_present(target: &Path) -> Result<()> {
@@ -297,7 +287,7 @@ fn own_folder(database: Option<&Path>) -> Result<PathBuf> {
         ));
     };
     let folder = home.join(FOLDER);
-    storage::prepare(&folder)?;
+    storage::prepare(&folder, &Access::of(database))?;
     let real = folder.canonicalize().map_err(Error::io(&folder))?;
     // A database from a stranger may come with a link, and must not make us write elsewhere.
     if !real.starts_with(home.canonicalize().map_err(Error::io(home))?) {

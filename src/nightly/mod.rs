@@ -21,21 +21,19 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::{Error, Result};
+use crate::sqlite::filename;
 
 /// How long a second connection waits for a lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The absolute path of the database file; `None` in memory, or wherever else there is no file.
-fn database_path(connection: &Connection) -> Result<Option<PathBuf>> {
-    match connection.path() {
-        Some(path) if !path.is_empty() => {
-            let path = Path::new(path);
-            let absolute = std::path::absolute(path).map_err(Error::io(path))?;
-            let real = absolute.canonicalize().ok();
-            Ok(real.filter(|path| path.is_file()))
-        }
-        _ => Ok(None),
-    }
+fn database_file(connection: &Connection) -> Result<Option<PathBuf>> {
+    let Some(path) = filename::database_path(connection) else {
+        return Ok(None);
+    };
+    let absolute = std::path::absolute(&path).map_err(Error::io(&path))?;
+    let real = absolute.canonicalize().ok();
+    Ok(real.filter(|path| path.is_file()))
 }
 
 /// A connection of our own to a database file that is there; it can read the file, or this fails.

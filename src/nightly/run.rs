@@ -1,5 +1,6 @@
 //! `archive_run`: everything that keeps a database small, in order, once a night.
 
+use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::Connection;
@@ -17,8 +18,9 @@ use crate::options::Object;
 use crate::policy;
 use crate::settings::{self, Config};
 use crate::sql::{quote, write_transaction};
+use crate::sqlite::filename::database_path;
 use crate::sqlite::panic::guard;
-use crate::storage::{self, Archive, Lock};
+use crate::storage::{Archive, Lock};
 use crate::time::clock;
 use crate::value::Value;
 
@@ -127,7 +129,7 @@ struct Night<'c> {
 impl<'c> Night<'c> {
     fn begin(connection: &'c Connection, request: Request) -> Result<Self> {
         let folder = settings::folder(connection, &Config::read(connection)?)?;
-        storage::prepare(folder.root())?;
+        folder.prepare()?;
         let archive = settings::archive(connection)?;
         let lock = archive.lock()?;
         cleanup::bury_dead_runs(connection, &archive)?;
@@ -283,7 +285,7 @@ impl<'c> Night<'c> {
             .filter(|table| table["status"] == "failed");
         Ok(json!({
             "status": if error.is_some() { "failed" } else { "done" },
-            "database": self.connection.path(),
+            "database": database_path(self.connection).as_deref().map(Path::to_string_lossy),
             "started_at": self.started_at,
             "finished_at": clock::stamp(),
             "dry_run": self.request.dry_run,

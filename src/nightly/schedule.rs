@@ -17,6 +17,8 @@ use super::slot;
 use super::times::Times;
 use crate::error::{Error, Result};
 use crate::settings::{self, AUTO_ARCHIVE_ENABLED, CLEANUP_CRON_TIMES, Config};
+use crate::sqlite::filename::database_path;
+use crate::sqlite::fork::PerProcess;
 use crate::sqlite::panic::guard;
 use crate::time::clock;
 use crate::value::Value;
@@ -43,40 +45,21 @@ struct State {
     error: Option<String>,
 }
 
-/// The schedules of this process, by database file. `None` is one that was stopped by a call: loading
-/// the library once more does not start it again. No thread of ours ever takes this lock, so that a
-/// fork finds it free unless the application is calling at that moment.
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
-    process: 0,
-    schedules: BTreeMap::new(),
-});
+/// The schedules of this process. A child that is forked has none: it does not have the threads.
+static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
+/// Schedules by database file. `None` is one that was stopped by a call: loading the library once more
+/// does not start it again.
+#[derive(Default)]
 struct Registry {
-    process: u32,
     schedules: BTreeMap<PathBuf, Option<Arc<Schedule>>>,
 }
 
 impl Registry {
-    fn lock() -> MutexGuard<'static, Self> {
-        let mut registry = lock(&REGISTRY);
-        let process = std::process::id();
-        if registry.process != process {
-            // A fork has the parent's memory, but not its threads.
-            registry.schedules.clear();
-            registry.process = process;
-        }
-        registry
-    }
-
     fn running(&self, database: &Path) -> Option<Arc<Schedule>> {
         let schedule = self.schedules.get(database)?.as_ref()?;
         schedule.lock().running.then(|| Arc::clone(schedule))
     }
-}
-
-/// A panic leaves nothing half done behind these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `archive_schedule([times])`: starts the schedule or gives it other times, stops it if `times` is
@@ -121,7 +104,7 @@ pub fn start_by_environment(connection: &Connection) -> Result<()> {
     }
     let times = Times::parse(&text)
         .map_err(|error| Error::refused(format!("CLEANUP_CRON_TIMES: {error}")))?;
-    let known = |database: &Path| Registry::lock().schedules.contains_key(database);
+    let known = |database: &Path| REGISTRY.lock().schedules.contains_key(database);
     match file(connection) {
         // What a call of archive_schedule said is stronger.
         Some(database) if !known(&database) => {
@@ -134,8 +117,7 @@ pub fn start_by_environment(connection: &Connection) -> Result<()> {
 
 /// The file of `main`, by the path that tells it from others; `None` if it is in memory or temporary.
 fn file(connection: &Connection) -> Option<PathBuf> {
-    let path = Path::new(connection.path().filter(|path| !path.is_empty())?);
-    let path = std::path::absolute(path).ok()?;
+    let path = std::path::absolute(database_path(connection)?).ok()?;
     // The file may have been removed, and its schedule is still to be found.
     let in_real_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
     let real = path.canonicalize().ok().or_else(in_real_folder);
@@ -180,7 +162,7 @@ fn probe(database: &Path) -> Result<()> {
 
 /// Starts a thread for the database, or gives the one it has other times.
 fn start(database: &Path, times: Times) -> Result<()> {
-    let mut registry = Registry::lock();
+    let mut registry = REGISTRY.lock();
     if let Some(schedule) = registry.running(database) {
         schedule.replace(times);
         return Ok(());
@@ -212,7 +194,7 @@ fn stop(connection: &Connection) -> bool {
     let Some(database) = file(connection) else {
         return false;
     };
-    let mut registry = Registry::lock();
+    let mut registry = REGISTRY.lock();
     let running = registry.running(&database);
     registry.schedules.insert(database, None);
     running.inspect(|schedule| schedule.stop()).is_some()
@@ -220,7 +202,7 @@ fn stop(connection: &Connection) -> bool {
 
 /// What `archive_schedule()` returns.
 fn show(database: Option<&Path>) -> Json {
-    let schedule = database.and_then(|database| Registry::lock().running(database));
+    let schedule = database.and_then(|database| REGISTRY.lock().running(database));
     let state = schedule.as_ref().map(|schedule| schedule.lock());
     let state = state.as_deref();
     let next = state.and_then(|state| state.times.next(clock::now()));
@@ -238,7 +220,8 @@ fn show(database: Option<&Path>) -> Json {
 
 impl Schedule {
     fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        // A panic leaves nothing half done behind it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stop(&self) {

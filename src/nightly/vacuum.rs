@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde_json::{Value as Json, json};
 
-use super::{database_path, is_unreadable, open};
+use super::{database_file, is_unreadable, open};
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{Config, VACUUM_FREE_PERCENT};
@@ -58,7 +58,7 @@ impl Vacuum {
 
 /// Runs VACUUM on the database if enough of its file is free.
 pub fn vacuum(connection: &Connection) -> Result<Vacuum> {
-    let Some(path) = database_path(connection)? else {
+    let Some(path) = database_file(connection)? else {
         return Ok(Vacuum::skipped("the database is in memory"));
     };
     if !connection.is_autocommit() {

@@ -8,6 +8,8 @@ use rusqlite::{Connection, MAIN_DB};
 use super::{ARCHIVE_DIR, Config};
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::sqlite::filename::database_path;
+use crate::storage::access::Access;
 use crate::storage::{self, Archive, Folder};
 
 /// A folder that is set in the database may only be below the database's own: the database may be
@@ -29,23 +31,25 @@ pub fn archive(connection: &Connection) -> Result<Archive> {
     let id: String = catalog::meta(connection, "database_id")?;
     // A copy of the database is another database: it must not take the files that the original
     // writes after the copy was made for leftovers of its own.
-    let place = match connection.path() {
-        Some(path) if !path.is_empty() => {
-            std::path::absolute(path).map_err(Error::io(Path::new(path)))?
-        }
-        _ => PathBuf::new(),
+    let database = database_path(connection);
+    let place = match &database {
+        Some(path) => std::path::absolute(path).map_err(Error::io(path))?,
+        None => PathBuf::new(),
     };
     let place = place.canonicalize().unwrap_or(place);
-    let identity = format!("{id} {}", place.display());
-    let owner = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
-    let lock = storage::file_identity(connection.path());
+    let mut identity = OsString::from(format!("{id} "));
+    identity.push(place);
+    let owner = xxhash_rust::xxh3::xxh3_64(identity.as_encoded_bytes());
+    let lock = storage::file_identity(database.as_deref());
     Ok(Archive::new(folder, format!("{owner:016x}"), lock))
 }
 
 /// The folder with the database's cold files, which it has even before its catalog. A relative path
 /// counts from the database file's folder, whatever the working directory is.
 pub fn folder(connection: &Connection, config: &Config) -> Result<Folder> {
-    archive_root(connection, config).map(Folder::new)
+    let database = database_path(connection);
+    let root = archive_root(database.as_deref(), config)?;
+    Ok(Folder::new(root, Access::of(database.as_deref())))
 }
 
 /// What the environment has to say on [`folder`].
@@ -53,11 +57,11 @@ pub fn folder_variable() -> Option<OsString> {
     ARCHIVE_DIR.variable.and_then(std::env::var_os)
 }
 
-fn archive_root(connection: &Connection, config: &Config) -> Result<PathBuf> {
+fn archive_root(database: Option<&Path>, config: &Config) -> Result<PathBuf> {
     let (folder, source) = ARCHIVE_DIR.resolve(config)?;
     let folder = PathBuf::from(folder.as_str().unwrap_or_default());
-    let database = match connection.path().filter(|path| !path.is_empty()) {
-        Some(database) => Path::new(database),
+    let database = match database {
+        Some(database) => database,
         None if source == "environment" => {
             return std::path::absolute(&folder).map_err(Error::io(&folder));
         }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use rusqlite::{Connection, ffi};
 use sqlite_loadable::ext::faux_sqlite_extension_init2;
 
-use super::{api as routines, panic};
+use super::{api as routines, fork, panic};
 use crate::error::Error;
 use crate::functions;
 
@@ -28,7 +28,12 @@ pub unsafe extern "C" fn sqlite3_cold_init(
     unsafe {
         faux_sqlite_extension_init2(api.cast());
         Connection::extension_init2(db, message, api, |connection| {
-            let loaded = panic::guard(|| functions::load(&connection));
+            let loaded = panic::guard(|| {
+                fork::watch().map_err(|error| {
+                    Error::refused(format!("cannot prepare for forks: {error}"))
+                })?;
+                functions::load(&connection)
+            });
             loaded.map(|()| true).map_err(|error| match error {
                 Error::Sqlite(error) => error,
                 other => {

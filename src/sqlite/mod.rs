@@ -8,12 +8,16 @@
 //! - [`value`]: `sqlite3_value` in, `sqlite3_context` out
 //! - [`statement`]: a query read bit by bit, without a borrow
 //! - [`pin`]: a read transaction held open by such a query
+//! - [`filename`]: where the database file is
 //! - [`panic`]: no panic crosses into SQLite
+//! - [`fork`]: what a process that forks must not hand to its child
 
 #![allow(unsafe_code)]
 
 pub mod api;
 pub mod entry;
+pub mod filename;
+pub mod fork;
 pub mod function;
 pub mod panic;
 pub mod pin;

@@ -2,8 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
-
-use once_cell::sync::OnceCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -14,14 +13,15 @@ thread_local! {
 /// Makes panics of this library silent. The hook belongs to this library's own copy of the Rust
 /// runtime, so a host that is written in Rust keeps its own.
 pub fn silence() {
-    static HOOK: OnceCell<()> = OnceCell::new();
-    HOOK.get_or_init(|| {
-        set_hook(Box::new(|panic| {
-            // The thread may be ending: then there is no one left to tell.
-            let _ =
-                LAST_PANIC.try_with(|last| last.set(Some(panic.to_string().replace('\n', " "))));
-        }));
-    });
+    // No lock that a fork could find taken.
+    static SILENT: AtomicBool = AtomicBool::new(false);
+    if SILENT.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    set_hook(Box::new(|panic| {
+        // The thread may be ending: then there is no one left to tell.
+        let _ = LAST_PANIC.try_with(|last| last.set(Some(panic.to_string().replace('\n', " "))));
+    }));
 }
 
 /// Runs `body`, turning a panic into [`Error::Internal`].

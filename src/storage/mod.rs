@@ -1,15 +1,18 @@
 //! All file access: the archive folder, the cold files in it, and its lock.
 //!
+//! - [`access`]: who may use what is made
 //! - [`write`](mod@write): a cold file while it is written
 //! - [`read`](mod@read): a cold file that gives out only the bytes that were written
 //!
 //! A path in the catalog is relative to the archive folder and may not leave it: a database from a
 //! stranger must not make us read or write elsewhere.
 
+pub mod access;
 pub mod read;
 pub mod write;
 
-use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{self, DirEntry, File, Metadata, TryLockError};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +20,11 @@ use std::time::{Duration, SystemTime};
 
 use once_cell::sync::OnceCell;
 
+use self::access::Access;
 use self::write::NewFile;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::sqlite::fork::LockedFile;
 use crate::time::clock;
 
 /// The end of a cold file's name.
@@ -31,18 +36,30 @@ pub struct Folder {
     root: PathBuf,
     /// The folder itself, whatever links lead to it.
     real_root: OnceCell<PathBuf>,
+    access: Access,
 }
 
 impl Folder {
-    pub fn new(root: PathBuf) -> Self {
+    /// `access` is what is made in the folder for.
+    pub fn new(root: PathBuf, access: Access) -> Self {
         Self {
             root,
             real_root: OnceCell::new(),
+            access,
         }
+    }
+
+    /// Makes sure that the folder is there.
+    pub fn prepare(&self) -> Result<()> {
+        prepare(&self.root, &self.access)
     }
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Creates a new file at `relative`, with its folders.
@@ -51,7 +68,7 @@ impl Folder {
         if let Some(present) = path.ancestors().find(|folder| folder.exists()) {
             self.check_inside(present)?;
         }
-        let file = create_with_folders(&path).map_err(Error::io(&path))?;
+        let file = create_with_folders(&path, &self.access).map_err(Error::io(&path))?;
         Ok(NewFile::new(file, path, self.root.clone()))
     }
 
@@ -118,7 +135,7 @@ impl Folder {
 }
 
 /// Keeps every other archive run away from the database while it, or a copy of it, lives.
-pub type Lock = Arc<File>;
+pub type Lock = Arc<LockedFile>;
 
 /// The folder as an archive run uses it.
 #[derive(Debug, Clone)]
@@ -144,7 +161,8 @@ impl Archive {
     /// lives. It ends with the process, however that ends.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.folder.root.join(format!(".{}.lock", self.lock));
-        lock(&path, "another archive run is working on this database")
+        let busy = "another archive run is working on this database";
+        lock(&path, &self.folder.access, busy)
     }
 
     /// The name of the file number `sequence` of a run. `run` is never used twice.
@@ -227,21 +245,21 @@ pub struct OwnFile {
 
 /// Locks the file `path`, which is made if it is not there, for as long as the result lives;
 /// `busy` says what it means if another process has it.
-pub fn lock(path: &Path, busy: &str) -> Result<Lock> {
+pub fn lock(path: &Path, access: &Access, busy: &str) -> Result<Lock> {
     if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(Error::refused(format!(
             "{} is not a regular file",
             path.display()
         )));
     }
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(Error::io(path))?;
+    let file = access.open(path).or_else(|error| {
+        // A lock needs no right to write the file: one that is there can be locked where nothing can be
+        // made.
+        File::open(path).map_err(|_| error)
+    });
+    let file = file.map_err(Error::io(path))?;
     match file.try_lock() {
-        Ok(()) => Ok(Arc::new(file)),
+        Ok(()) => Ok(Arc::new(LockedFile::new(file))),
         Err(TryLockError::WouldBlock) => Err(Error::refused(format!(
             "{busy}; try again when it has ended"
         ))),
@@ -278,13 +296,13 @@ impl Identity {
 
 /// Creates a new file and the folders it is in. Another database that shares the archive folder may
 /// remove an empty folder just before the file is in it: then it is made again.
-fn create_with_folders(path: &Path) -> io::Result<File> {
+fn create_with_folders(path: &Path, access: &Access) -> io::Result<File> {
     const TRIES: usize = 10;
     let parent = path.parent().unwrap_or(path);
     let create = || {
-        fs::create_dir_all(parent)?;
+        access.create_folders(parent)?;
         fault::io_point("file.create")?;
-        OpenOptions::new().write(true).create_new(true).open(path)
+        access.create(path)
     };
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     for _ in 1..TRIES {
@@ -296,10 +314,10 @@ fn create_with_folders(path: &Path) -> io::Result<File> {
     create()
 }
 
-/// Makes sure that the archive folder exists.
-pub fn prepare(root: &Path) -> Result<()> {
+/// Makes sure that a folder beside the database is there.
+pub fn prepare(root: &Path, access: &Access) -> Result<()> {
     if !root.exists() {
-        fs::create_dir_all(root).map_err(Error::io(root))?;
+        access.create_folders(root).map_err(Error::io(root))?;
         // Its entries in the folders above; those may not be ours to open.
         root.ancestors()
             .skip(1)
@@ -328,18 +346,18 @@ fn portable(path: &Path) -> String {
 
 /// What tells a database file from all others, whatever path leads to it: the file itself where the
 /// system tells, else its real path. In memory, the process.
-pub fn file_identity(database: Option<&str>) -> String {
-    let path = database.filter(|path| !path.is_empty()).map(Path::new);
-    let identity = match path {
-        Some(path) => place(path).unwrap_or_else(|| {
-            path.canonicalize()
-                .unwrap_or(path.to_owned())
-                .display()
-                .to_string()
-        }),
-        None => format!("memory of {}", std::process::id()),
+pub fn file_identity(database: Option<&Path>) -> String {
+    let identity = match database {
+        Some(path) => place(path).map_or_else(
+            || path.canonicalize().unwrap_or(path.to_owned()).into(),
+            OsString::from,
+        ),
+        None => format!("memory of {}", std::process::id()).into(),
     };
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
+    format!(
+        "{:016x}",
+        xxhash_rust::xxh3::xxh3_64(identity.as_encoded_bytes())
+    )
 }
 
 #[cfg(unix)]
