@@ -172,7 +172,7 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
             return Err(Error::refused("it cannot run inside a transaction"));
         }
         let archive = settings::archive(connection)?;
-        if archive.folder.root().exists() {
+        if archive.folder.exists()? {
             let _lock = archive.lock()?;
             if !dry_run {
                 bury_dead_runs(connection, &archive)?;

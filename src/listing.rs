@@ -11,7 +11,7 @@ use crate::catalog::{self, identity, tables};
 use crate::cold::stats::{self, ScanLog};
 use crate::cold::table::hot_table;
 use crate::error::{Error, Result};
-use crate::sql::unquote;
+use crate::sql::{unquote, without_comments};
 use crate::sqlite::query::{Comparison, Query};
 use crate::sqlite::value::{Arguments, Output};
 use crate::sqlite::vtab::{Created, Cursor, Table};
@@ -198,7 +198,7 @@ impl Definition for ScanStats {
 }
 
 fn query(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<Vec<Owned>>> {
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare(&without_comments(sql))?;
     let width = statement.column_count();
     let rows = statement.query_map(parameters, |row| (0..width).map(|n| row.get(n)).collect())?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -41,6 +41,20 @@ pub fn unquote(name: &str) -> String {
         .unwrap_or_else(|| name.to_owned())
 }
 
+/// SQL of this library without its comments, which a host may have switched off
+/// (`SQLITE_DBCONFIG_ENABLE_COMMENTS`). None of its strings and names has `--` in it.
+pub fn without_comments(sql: &str) -> String {
+    let mut plain = String::with_capacity(sql.len());
+    for line in sql.lines() {
+        let code = line.split("--").next().unwrap_or_default().trim_end();
+        if !code.is_empty() {
+            plain += code;
+            plain.push('\n');
+        }
+    }
+    plain
+}
+
 /// Runs `body` again while another connection holds the lock it needs, for at most 30 seconds.
 /// `body` must leave nothing behind when it fails.
 pub fn patiently<T>(mut body: impl FnMut() -> Result<T>) -> Result<T> {
@@ -188,6 +202,14 @@ impl Drop for MoveMode<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sql_is_the_same_without_its_comments() {
+        let sql = "-- first\nSELECT 1, -- a number\n\n       2 - -3;\n-- last";
+        assert_eq!(without_comments(sql), "SELECT 1,\n       2 - -3;\n");
+        let schema = without_comments(include_str!("../sql/schema.sql"));
+        assert!(!schema.contains("--") && !schema.contains("/*"));
+    }
 
     #[test]
     fn names_are_quoted_and_unquoted() {

@@ -53,6 +53,11 @@ impl Column {
         Affinity::of(&self.declared_type)
     }
 
+    /// Whether it is compared by a collation unless another is named.
+    pub fn has_collation(&self, collation: &str) -> bool {
+        self.collation.eq_ignore_ascii_case(collation)
+    }
+
     /// Its part of a CREATE TABLE statement: all that comparisons depend on.
     pub fn declaration(&self) -> String {
         let simple = |c: char| c.is_ascii_alphanumeric() || " _(),".contains(c);
@@ -123,8 +128,9 @@ pub enum Key {
         /// The INTEGER PRIMARY KEY column, which is another name of the rowid.
         alias: Option<usize>,
     },
-    /// The PRIMARY KEY columns of a WITHOUT ROWID table.
-    Primary(Vec<usize>),
+    /// The PRIMARY KEY of a WITHOUT ROWID table: its columns, each with the collation that tells keys
+    /// apart, which may be another than the column's own. One column can be there with several.
+    Primary(Vec<(usize, String)>),
 }
 
 /// A table of the database `main`.
@@ -216,13 +222,18 @@ impl Table {
         format!("main.{}", quote(&self.name))
     }
 
-    /// The SQL expressions that identify a row: the rowid, or the primary key's columns.
+    /// The SQL expressions that identify a row: the rowid, or the primary key's columns, compared as the
+    /// primary key does.
     pub fn key_expressions(&self) -> Vec<String> {
         match &self.key {
             Key::Rowid { name, .. } => vec![(*name).to_owned()],
             Key::Primary(columns) => columns
                 .iter()
-                .map(|column| quote(&self.columns[*column].name))
+                .filter_map(|(column, collation)| Some((self.columns.get(*column)?, collation)))
+                .map(|(column, collation)| match column.has_collation(collation) {
+                    true => quote(&column.name),
+                    false => format!("{} COLLATE {}", quote(&column.name), quote(collation)),
+                })
                 .collect(),
         }
     }
@@ -357,7 +368,7 @@ fn find_key(
         .prepare(&format!("SELECT {name} FROM {qualified}"))
         .is_err()
     {
-        return Ok(Key::Primary(primary));
+        return primary_key(connection, table, columns).map(Key::Primary);
     }
     // `INTEGER PRIMARY KEY DESC` is not an alias; what tells is that it has an index of its own.
     let has_index: bool = connection.query_row(
@@ -370,6 +381,27 @@ fn find_key(
         _ => None,
     };
     Ok(Key::Rowid { name, alias })
+}
+
+/// The key columns of a WITHOUT ROWID table, as its index has them.
+fn primary_key(
+    connection: &Connection,
+    table: &str,
+    columns: &[Column],
+) -> Result<Vec<(usize, String)>> {
+    let mut statement = connection.prepare(
+        "SELECT c.name, c.coll FROM pragma_index_list(?1, 'main') i,
+                pragma_index_xinfo(i.name, 'main') c
+         WHERE i.origin = 'pk' AND c.key ORDER BY c.seqno",
+    )?;
+    let found = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut key = Vec::new();
+    for column in found {
+        let (name, collation): (String, String) = column?;
+        let position = columns.iter().position(|column| column.name == name);
+        key.extend(position.map(|position| (position, collation)));
+    }
+    Ok(key)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 """archive_backup makes a checked copy of a database in use, and keeps the newest ones."""
 
+import errno
 import json
 import os
 import shutil
@@ -387,3 +388,30 @@ def test_databases_side_by_side(tmp_path):
     assert len(names(tmp_path / "backup")) == 4
     for db in databases:
         db.close()
+
+
+def read_only_folder():
+    """A folder of this machine on a file system that nothing can be written to."""
+    try:
+        with open("/proc/mounts", encoding="utf-8") as mounts:
+            points = [line.split()[1] for line in mounts if "ro" in line.split()[3].split(",")]
+    except FileNotFoundError:
+        points = []
+    for point in points:
+        try:
+            open(os.path.join(point, "sqlite-cold-test"), "x").close()
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                return point
+    pytest.skip("nothing is read-only here")
+
+
+def test_the_archive_can_be_on_read_only_media(db, tmp_path, monkeypatch):
+    """Nobody can be archiving there, so there is no lock to take."""
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT)")
+    db.execute("SELECT archive_policy('t', 7)")
+    monkeypatch.setenv("ARCHIVE_DIR", read_only_folder())
+    made = backup(db, tmp_path / "copy.db")
+    assert made["bytes"] == (tmp_path / "copy.db").stat().st_size
+    with pytest.raises(sqlite3.OperationalError, match="Read-only file system"):
+        db.execute("SELECT archive_run()")

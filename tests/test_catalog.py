@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import archive, connect
+from conftest import LIBRARY, archive, connect
 
 
 def call(db, sql, *parameters):
@@ -163,3 +163,38 @@ def test_files_needs_the_name_of_an_archived_table(db):
     for sql in ("archive_files", "archive_files(NULL)", "archive_files('nope')"):
         with pytest.raises(sqlite3.DatabaseError, match="archive_files: "):
             db.execute(f"SELECT * FROM {sql}").fetchall()
+
+
+def test_comments_can_be_switched_off(path):
+    """A host may have taken comments out of its SQL (SQLITE_DBCONFIG_ENABLE_COMMENTS, since 3.49)."""
+    apsw = pytest.importorskip("apsw")
+    if not hasattr(apsw, "SQLITE_DBCONFIG_ENABLE_COMMENTS"):
+        pytest.skip("this SQLite has no such switch")
+    db = apsw.Connection(str(path))
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_COMMENTS, 0)
+    with pytest.raises(apsw.SQLError):
+        db.execute("SELECT 1 -- one")
+    db.enable_load_extension(True)
+    db.load_extension(str(LIBRARY.with_suffix("")))
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT)")
+    db.execute("INSERT INTO t VALUES (1, '2020-01-01'), (2, '2020-01-02'), (3, '2999-01-01')")
+    calls = [
+        "SELECT archive_policy('t', 7)",
+        "SELECT archive_table('t', 7)",
+        "SELECT archive_run()",
+        "SELECT * FROM archive_status",
+        "SELECT * FROM archive_files('t')",
+        "SELECT * FROM archive_history",
+        "SELECT archive_verify()",
+        "SELECT archive_gc()",
+        "SELECT archive_restore('t')",
+        "SELECT archive_table('t', 7, '{\"grace_hours\":1}')",
+        "SELECT archive_config('backup_keep', 3)",
+        "SELECT archive_backup()",
+    ]
+    for call in calls:
+        assert db.execute(call).fetchall() != [] or "archive_files" in call, call
+    assert db.execute("SELECT count(*) FROM all_t").fetchall() == [(3,)]
+    (made,) = db.execute("SELECT group_concat(sql) FROM sqlite_schema WHERE name LIKE '_archive%'").fetchone()
+    assert "--" not in made
+    db.close()

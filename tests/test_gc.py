@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import FAULTS_LIBRARY, archive, connect, process
+from conftest import FAULTS_LIBRARY, ROOT, archive, connect, process
 
 DAY = 86_400
 
@@ -204,3 +204,43 @@ def test_bad_options(db, path):
         with pytest.raises(sqlite3.OperationalError, match="archive_gc: "):
             db.execute("SELECT archive_gc(?)", (options,)).fetchall()
     assert first.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_a_folder_that_cannot_be_looked_at_is_an_error(db, path):
+    """It is not the same as one that is not there."""
+    fill(db, path)
+    folder = path.parent / "archive"
+    folder.rename(path.parent / "elsewhere")
+    folder.symlink_to("archive")
+    with pytest.raises(sqlite3.OperationalError, match="archive_gc: .*archive.*symbolic links"):
+        db.execute("SELECT archive_gc()")
+    folder.unlink()
+    assert call(db, "archive_gc()")["files"] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be another")
+@pytest.mark.parametrize("closed", ["archive", "archive/parquet", "archive/parquet/t"])
+def test_a_folder_that_is_closed_is_an_error(db, path, closed):
+    fill(db, path)
+    db.close()
+    for folder in path.parents:
+        if "pytest" in str(folder):
+            os.chmod(folder, 0o777)
+    for folder, folders, files in os.walk(path.parent):
+        for name in folders + files:
+            os.chown(os.path.join(folder, name), 65534, 65534)
+    os.chmod(path.parent / closed, 0)
+    program = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+from conftest import connect
+try:
+    print(connect(sys.argv[1]).execute("SELECT archive_gc()").fetchone())
+except Exception as error:
+    print("failed", error)
+"""
+    with process(program, path) as child:
+        output, _ = child.communicate(timeout=60)
+    assert output.startswith("failed archive_gc: ") and "Permission denied" in output, output

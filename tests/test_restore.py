@@ -714,3 +714,66 @@ def test_killed_at_random_times(path):
                 restore(db, "t")
                 assert exactly(db) == before and in_catalog(db) == (0, 0)
         assert moved > 0, "no restore was killed while it moved rows"
+
+
+# Tables whose archived keys an application uses again, with the columns that tell rows apart.
+SHARED = {
+    "integer primary key": "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, created_at TEXT, v TEXT)",
+    "primary key": "CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY, created_at TEXT, v TEXT)",
+    "without rowid": "CREATE TABLE t (id TEXT, created_at TEXT, v TEXT, PRIMARY KEY (id COLLATE NOCASE)) WITHOUT ROWID",
+    "two keys": "CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT, v TEXT, w TEXT UNIQUE)",
+}
+
+
+def share_keys(db, kind):
+    """Three archived rows of each of two times, two of which have a key in common, and a hot row that has
+    another's."""
+    db.execute(SHARED[kind])
+    columns = "id, created_at, v"
+    db.execute(f"INSERT INTO t ({columns}) VALUES (1, '2020-01-01', 'a'), (2, '2020-01-02', 'b'), (3, '2020-01-03', 'c')")
+    db.execute(f"INSERT INTO t ({columns}) VALUES (99, '2999-01-01', 'newest')")
+    archive(db, "t", 7)
+    db.execute(f"INSERT INTO t ({columns}) VALUES (2, '2020-02-02', 'd'), (4, '2020-02-04', 'e'), (5, '2020-02-05', 'f')")
+    archive(db, "t", 7)
+    db.execute(f"INSERT INTO t ({columns}) VALUES (5, '2999-01-01', 'g')")
+    assert db.execute("SELECT count(*) FROM cold_t").fetchone() == (6,)
+
+
+@pytest.mark.parametrize("kind", SHARED)
+@pytest.mark.parametrize("action", ["abort", "ignore", "replace"])
+def test_cold_rows_that_share_a_key_are_a_conflict(db, kind, action):
+    share_keys(db, kind)
+    before = db.execute("SELECT * FROM all_t ORDER BY 1, 2").fetchall()
+    options = {"on_conflict": action}
+    planned = restore(db, "t", {**options, "dry_run": True})
+    assert planned["conflicts"] == 2
+    assert db.execute("SELECT * FROM all_t ORDER BY 1, 2").fetchall() == before
+    if action == "abort":
+        with pytest.raises(sqlite3.OperationalError) as error:
+            restore(db, "t", options)
+        assert "2 of 6 rows of t cannot come back, as a hot row or another cold row has" in str(error.value)
+        assert "nothing was restored" in str(error.value)
+        assert db.execute("SELECT * FROM all_t ORDER BY 1, 2").fetchall() == before
+        assert db.execute("SELECT count(*) FROM cold_t").fetchone() == (6,)
+        return
+    done = restore(db, "t", options)
+    for what in ("rows", "files", "conflicts"):
+        assert done[what] == planned[what], what
+
+
+def test_only_cold_rows_can_be_in_the_way(db):
+    share_keys(db, "integer primary key")
+    db.execute("DELETE FROM t WHERE v = 'g'")
+    assert restore(db, "t", {"dry_run": True})["conflicts"] == 1
+    with pytest.raises(sqlite3.OperationalError, match="1 of 6 rows of t cannot come back, as another cold row has"):
+        restore(db, "t")
+    # One of the two at a time is possible.
+    assert restore(db, "t", {"to": "2020-02-01"})["rows"] == 3
+
+
+def test_rows_without_a_key_are_no_conflict(db):
+    db.execute("CREATE TABLE t (created_at TEXT, u TEXT UNIQUE)")
+    db.execute("INSERT INTO t VALUES ('2020-01-01', NULL), ('2020-01-01', NULL), ('2999-01-01', NULL)")
+    archive(db, "t", 7)
+    assert restore(db, "t", {"dry_run": True})["conflicts"] == 0
+    assert restore(db, "t")["rows"] == 2

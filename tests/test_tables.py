@@ -381,3 +381,46 @@ def test_foreign_keys_of_the_table_itself(db):
     db.execute(f"INSERT INTO t VALUES (1, '{OLD}', NULL), (2, '{OLD}', 1), (3, '{NEW}', NULL)")
     assert archive(db, "t", 7)["rows"] == 2
     assert ids(db, "all_t") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "id TEXT COLLATE NOCASE, {}, PRIMARY KEY (id COLLATE BINARY)",
+        "id TEXT COLLATE NOCASE, {}, PRIMARY KEY (id COLLATE RTRIM DESC)",
+        "id TEXT COLLATE RTRIM, {}, PRIMARY KEY (id COLLATE NOCASE, created_at)",
+        "id TEXT, {}, PRIMARY KEY (id COLLATE NOCASE)",
+        "id TEXT, {}, PRIMARY KEY (id COLLATE NOCASE, id COLLATE BINARY)",
+        "id TEXT COLLATE NOCASE, {}, PRIMARY KEY (id COLLATE NOCASE, id COLLATE BINARY)",
+    ],
+)
+def test_a_primary_key_has_a_collation_of_its_own(db, key):
+    """Rows are told apart as the key does, not as the column is compared elsewhere."""
+    db.execute(f"CREATE TABLE t ({key.format('created_at TEXT, v')}) WITHOUT ROWID")
+    names = ["a", "A", "b", "B", "b ", "B ", "c"]
+    for n, name in enumerate(names * 2):
+        stamp = NEW if n >= len(names) else OLD
+        db.execute("INSERT OR IGNORE INTO t VALUES (?, ?, ?)", (name, stamp, n))
+    # A question that the column's own collation answers.
+    ask = "SELECT * FROM {} WHERE id = 'b' ORDER BY v"
+    before, answer = sorted(rows(db, "t")), db.execute(ask.format("t")).fetchall()
+    old = [row for row in before if row[1] == OLD]
+    assert archive(db, "t", 7)["rows"] == len(old)
+    assert sorted(rows(db, "cold_t")) == old
+    assert sorted(rows(db, "all_t")) == before
+    assert db.execute(ask.format("all_t")).fetchall() == answer
+    db.execute("SELECT archive_restore('t')")
+    assert sorted(rows(db, "t")) == before
+
+
+def test_a_key_of_another_collation_in_many_chunks(db):
+    """Keys that the column takes for equal lie on both sides of where a chunk ends."""
+    db.execute(
+        "CREATE TABLE t (id TEXT COLLATE NOCASE, n, created_at TEXT, PRIMARY KEY (id COLLATE BINARY, n)) WITHOUT ROWID"
+    )
+    db.execute(
+        "WITH s AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM s WHERE i < 45000) "
+        "INSERT INTO t SELECT CASE i % 2 WHEN 0 THEN 'a' ELSE 'A' END, i, '2020-01-01' FROM s"
+    )
+    assert archive(db, "t", 7)["rows"] == 45_000
+    assert rows(db, "t") == []

@@ -31,7 +31,7 @@ impl Layout {
                 alias: Some(column),
                 ..
             } => find(column).map(|column| vec![column]),
-            Key::Primary(columns) => columns.iter().map(find).collect(),
+            Key::Primary(columns) => columns.iter().map(|(column, _)| find(column)).collect(),
         };
         let numbers = archived.columns.iter().map(|column| column.id);
         let stored_numbers = stored.iter().filter(|column| column.name != ROWID_COLUMN);

@@ -17,7 +17,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
-use crate::sql::write_transaction;
+use crate::sql::{without_comments, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage;
 
@@ -119,7 +119,8 @@ fn database_id(connection: &Connection) -> String {
 
 /// A TEMP table of the same name must not get in the way. REFERENCES takes no schema.
 fn in_main(sql: &str) -> String {
-    sql.replace("CREATE TABLE _", "CREATE TABLE main._")
+    without_comments(sql)
+        .replace("CREATE TABLE _", "CREATE TABLE main._")
         .replace("CREATE INDEX _", "CREATE INDEX main._")
 }
 

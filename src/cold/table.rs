@@ -102,7 +102,13 @@ pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> R
     for (index, column) in declared.iter().enumerate() {
         let is_rowid =
             matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
-        let is_key = matches!(&key, Some(Key::Primary(key)) if key[..] == [index]);
+        // Under another collation than that of the key, several rows may be equal.
+        let is_key = matches!(
+            &key,
+            Some(Key::Primary(key))
+                if matches!(&key[..], [(only, collation)]
+                    if *only == index && column.has_collation(collation))
+        );
         columns.push(ColdColumn {
             source: Source::Column(index),
             affinity: column.affinity(),

@@ -4,8 +4,9 @@
 //! name, and only then older ones go. Cold files are not part of it: they never change, and
 //! `archive_gc` keeps those that a backup may need for the retention period.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -83,7 +84,13 @@ fn lock_archive(connection: &Connection) -> Result<Option<Lock>> {
         return Ok(None);
     }
     match settings::archive(connection) {
-        Ok(archive) if archive.folder.root().exists() => archive.lock().map(Some),
+        Ok(archive) if archive.folder.exists()? => match archive.lock() {
+            // Where nothing can be written nobody is archiving, and there is no lock to take.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                Ok(None)
+            }
+            lock => lock.map(Some),
+        },
         Ok(_) => Ok(None),
         // In memory, without a place for cold files: there are none.
         Err(_) if database_file(connection)?.is_none() => Ok(None),
@@ -167,7 +174,7 @@ fn write(
 
 fn refuse_present(target: &Path) -> Result<()> {
     match fs::symlink_metadata(target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io(target)(error)),
         Ok(_) => Err(Error::refused(format!(
             "{} is already there; give the path of a new file, or of a folder",
@@ -199,7 +206,7 @@ fn refuse_companion(database: Option<&Path>, target: &Path) -> Result<()> {
 struct Place {
     folder: PathBuf,
     /// The database's file name.
-    name: String,
+    name: OsString,
     /// The file that the caller asked for.
     file: Option<PathBuf>,
 }
@@ -208,8 +215,8 @@ impl Place {
     fn new(database: Option<&Path>, path: Option<&Path>) -> Result<Self> {
         let name = database
             .and_then(Path::file_name)
-            .unwrap_or("memory.db".as_ref());
-        let name = name.to_string_lossy().into_owned();
+            .unwrap_or("memory.db".as_ref())
+            .to_owned();
         let Some(path) = path else {
             let folder = own_folder(database)?;
             return Ok(Self {
@@ -238,17 +245,15 @@ impl Place {
 
     /// A file of our own in the folder; each database has another.
     fn hidden(&self, what: &str) -> PathBuf {
-        self.folder.join(format!(".{}.{what}", self.name))
+        self.folder.join(joined(&[".".as_ref(), &self.name, ".".as_ref(), what.as_ref()]))
     }
 
     /// What stands before and after the time in the name of a backup.
-    fn affixes(&self) -> (String, String) {
+    fn affixes(&self) -> (OsString, OsString) {
         let path = Path::new(&self.name);
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let end = path
-            .extension()
-            .map(|end| format!(".{}", end.to_string_lossy()));
-        (format!("{stem}-"), end.unwrap_or_default())
+        let stem = path.file_stem().unwrap_or_default();
+        let end = path.extension().map(|end| joined(&[".".as_ref(), end]));
+        (joined(&[stem, "-".as_ref()]), end.unwrap_or_default())
     }
 
     /// A name that no file has yet, if the caller gave none.
@@ -257,19 +262,23 @@ impl Place {
             return Ok(file.clone());
         }
         let (start, end) = self.affixes();
-        let time = clock::now().format("%Y%m%dT%H%M%SZ");
-        let first = self.folder.join(format!("{start}{time}{end}"));
-        let others = (2..1000).map(|n| self.folder.join(format!("{start}{time}-{n}{end}")));
-        let mut names = std::iter::once(first).chain(others);
-        names
+        let time = clock::now().format("%Y%m%dT%H%M%SZ").to_string();
+        let others = (2..1000).map(|n| format!("{time}-{n}"));
+        let times = std::iter::once(time.clone()).chain(others);
+        times
+            .map(|time| joined(&[&start, time.as_ref(), &end]))
+            .map(|name| self.folder.join(name))
             .find(|path| fs::symlink_metadata(path).is_err())
             .ok_or_else(|| Error::refused("there are too many backups of this second"))
     }
 
     /// When a backup of this database was made, from its name; and which of that second it is.
-    fn order(&self, name: &str) -> Option<(String, u32)> {
+    fn order(&self, name: &OsStr) -> Option<(String, u32)> {
         let (start, end) = self.affixes();
-        let middle = name.strip_prefix(&start)?.strip_suffix(&end)?;
+        let middle = name.as_encoded_bytes();
+        let middle = middle.strip_prefix(start.as_encoded_bytes())?;
+        let middle = middle.strip_suffix(end.as_encoded_bytes())?;
+        let middle = std::str::from_utf8(middle).ok()?;
         let (time, number) = middle.split_once('-').unwrap_or((middle, "1"));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let (day, clock) = time.strip_suffix('Z')?.split_once('T')?;
@@ -277,6 +286,11 @@ impl Place {
         let number = number.parse().ok().filter(|_| digits(number))?;
         is_time.then(|| (time.to_owned(), number))
     }
+}
+
+/// A file name of several parts.
+fn joined(parts: &[&OsStr]) -> OsString {
+    parts.iter().copied().collect()
 }
 
 /// The folder beside the database, which is made if it is not there.
@@ -305,7 +319,7 @@ fn rotate(place: &Place, new: &Path, keep: usize) -> Result<(Option<usize>, Vec<
     let mut older = Vec::new();
     for entry in fs::read_dir(&place.folder).map_err(Error::io(&place.folder))? {
         let entry = entry.map_err(Error::io(&place.folder))?;
-        let order = place.order(&entry.file_name().to_string_lossy());
+        let order = place.order(&entry.file_name());
         if let Some(order) = order
             && entry.path() != new
             && entry.file_type().is_ok_and(|kind| kind.is_file())
@@ -332,7 +346,7 @@ fn remove_with_companions(path: &Path) -> Result<()> {
         name.push(end);
         let path = Path::new(&name);
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(Error::io(path)(error));
             }
             _ => {}

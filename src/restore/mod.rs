@@ -9,6 +9,7 @@
 //! - [`select`]: which rows come back
 //! - [`survey`]: how many, and whether there is room for them
 //! - [`target`]: the hot table
+//! - [`twins`]: cold rows that have a key in common
 //! - [`insert`]: rows into the hot table, and what happens if they do not fit
 //! - [`put_back`]: the short transactions
 //! - [`run`]: all of it, in order
@@ -20,3 +21,4 @@ pub mod run;
 pub mod select;
 pub mod survey;
 pub mod target;
+pub mod twins;

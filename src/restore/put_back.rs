@@ -111,11 +111,16 @@ impl Started<'_> {
             options,
             ..
         } = self.call;
-        let abort = options.on_conflict == OnConflict::Abort;
+        let abort = Some(options.on_conflict).filter(|action| *action == OnConflict::Abort);
         let survey = Survey::new(selection, target, abort)?;
         if let Some(first) = survey.first {
+            let other = match survey.twins {
+                0 => "a hot row",
+                twins if twins == survey.conflicts => "another cold row",
+                _ => "a hot row or another cold row",
+            };
             return Err(Error::refused(format!(
-                "{} of {} rows of {} cannot come back, as a hot row has the same key, the first is \
+                "{} of {} rows of {} cannot come back, as {other} has the same key, the first is \
                  {first}; nothing was restored; see option on_conflict, which can be ignore or \
                  replace",
                 survey.conflicts, survey.rows, hot.name

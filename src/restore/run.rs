@@ -102,7 +102,7 @@ impl Call<'_> {
     fn dry_run(&self) -> Result<Outcome> {
         let selection = Selection::new(self.connection, self.archived, self.options)?;
         let target = Target::new(self.connection, self.hot, self.archived.id)?;
-        let survey = Survey::new(&selection, &target, true)?;
+        let survey = Survey::new(&selection, &target, Some(self.options.on_conflict))?;
         selection.clear()?;
         let conflicts = survey.conflicts;
         let (rows, files) = match self.options.on_conflict {

@@ -1,28 +1,41 @@
 //! What a call of `archive_restore` is about to do.
 
 use super::insert::{Probe, Rows};
+use super::options::OnConflict;
 use super::select::Selection;
 use super::target::Target;
+use super::twins::Twins;
 use crate::error::Result;
 
 /// What is to come, found out before anything moves; that also shows that all files are there.
 #[derive(Default)]
 pub struct Survey {
     pub rows: u64,
-    /// Rows that a hot row has a key of, and what the first of them is called.
+    /// Rows that a hot row has a key of, or a row that came back before, and what the first of them is
+    /// called.
     pub conflicts: u64,
     pub first: Option<String>,
+    /// How many of them no hot row is in the way of.
+    pub twins: u64,
     /// Files that would have no more rows, if conflicts are replaced, and if they stay cold.
     pub emptied: u64,
     pub emptied_alone: u64,
 }
 
 impl Survey {
-    /// With `probe` it looks for conflicts.
-    pub fn new(selection: &Selection<'_>, target: &Target<'_>, probe: bool) -> Result<Self> {
+    /// Counts the rows, and looks for conflicts if it is told what becomes of them.
+    pub fn new(
+        selection: &Selection<'_>,
+        target: &Target<'_>,
+        probe: Option<OnConflict>,
+    ) -> Result<Self> {
         let mut survey = Self::default();
         let keys = target.keys();
-        let mut probe = probe.then(|| Probe::new(target)).transpose()?;
+        let replace = probe == Some(OnConflict::Replace);
+        let (mut probe, mut twins) = match probe {
+            Some(_) => (Some(Probe::new(target)?), Twins::new(target)?),
+            None => (None, None),
+        };
         for entry in &selection.files {
             let file = selection.open(entry)?;
             let (mut found, mut conflicts) = (0_usize, 0_u64);
@@ -34,10 +47,19 @@ impl Survey {
                 };
                 let decoded = Rows::decode(&file, &selection.shape, group, &keys)?;
                 for row in rows {
-                    if let Some(name) = probe.conflict(&decoded, row)? {
-                        conflicts += 1;
-                        survey.first.get_or_insert(name);
+                    let hot = probe.conflict(&decoded, row)?;
+                    // A row that stays cold is in nobody's way.
+                    let meets = match twins.as_mut().filter(|_| hot.is_none() || replace) {
+                        Some(twins) => twins.meets(&decoded, row, replace)?,
+                        None => false,
+                    };
+                    if hot.is_none() && !meets {
+                        continue;
                     }
+                    conflicts += 1;
+                    survey.twins += u64::from(hot.is_none());
+                    let name = || target.describe(&decoded, row);
+                    survey.first.get_or_insert_with(|| hot.unwrap_or_else(name));
                 }
             }
             survey.rows += found as u64;
@@ -46,6 +68,7 @@ impl Survey {
             survey.emptied += u64::from(emptied);
             survey.emptied_alone += u64::from(emptied && conflicts == 0);
         }
+        twins.map(Twins::clear).transpose()?;
         Ok(survey)
     }
 }

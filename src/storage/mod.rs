@@ -62,6 +62,11 @@ impl Folder {
         &self.access
     }
 
+    /// Whether the folder is there. That it cannot be looked at is an error.
+    pub fn exists(&self) -> Result<bool> {
+        self.root.try_exists().map_err(Error::io(&self.root))
+    }
+
     /// Creates a new file at `relative`, with its folders.
     pub fn create(&self, relative: &str) -> Result<NewFile> {
         let path = self.root.join(checked(relative)?);
@@ -316,7 +321,7 @@ fn create_with_folders(path: &Path, access: &Access) -> io::Result<File> {
 
 /// Makes sure that a folder beside the database is there.
 pub fn prepare(root: &Path, access: &Access) -> Result<()> {
-    if !root.exists() {
+    if !root.try_exists().map_err(Error::io(root))? {
         access.create_folders(root).map_err(Error::io(root))?;
         // Its entries in the folders above; those may not be ours to open.
         root.ancestors()
