@@ -230,10 +230,12 @@ impl Table {
             Key::Primary(columns) => columns
                 .iter()
                 .filter_map(|(column, collation)| Some((self.columns.get(*column)?, collation)))
-                .map(|(column, collation)| match column.has_collation(collation) {
-                    true => quote(&column.name),
-                    false => format!("{} COLLATE {}", quote(&column.name), quote(collation)),
-                })
+                .map(
+                    |(column, collation)| match column.has_collation(collation) {
+                        true => quote(&column.name),
+                        false => format!("{} COLLATE {}", quote(&column.name), quote(collation)),
+                    },
+                )
                 .collect(),
         }
     }

@@ -7,6 +7,7 @@ import pathlib
 import sqlite3
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -111,6 +112,14 @@ def process(program, *arguments, fault="", **options):
 def path(tmp_path):
     """Where a test's database is."""
     return tmp_path / "test.db"
+
+
+@pytest.fixture
+def public():
+    """A folder that other users of the machine can reach: those of pytest are its own user's."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield pathlib.Path(folder)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """archive_backup makes a checked copy of a database in use, and keeps the newest ones."""
 
+import contextlib
 import errno
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
 import threading
 import time
 
@@ -415,3 +417,112 @@ def test_the_archive_can_be_on_read_only_media(db, tmp_path, monkeypatch):
     assert made["bytes"] == (tmp_path / "copy.db").stat().st_size
     with pytest.raises(sqlite3.OperationalError, match="Read-only file system"):
         db.execute("SELECT archive_run()")
+
+
+BUSY_WRITER = """
+import select, sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+print("ready", flush=True)
+worst = 0
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    start = time.monotonic()
+    db.execute("UPDATE w SET n = n + 1")
+    worst = max(worst, time.monotonic() - start)
+print(worst)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs select on a pipe")
+def test_a_writer_waits_for_less_than_a_copy_takes(db, path, tmp_path):
+    """With a rollback journal nobody can commit while the database is read. What is copied is not copied
+    again when somebody has: it is only looked at."""
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)")
+    db.execute("CREATE TABLE w (n)")
+    db.execute("INSERT INTO w VALUES (0)")
+    db.execute(
+        "WITH s AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM s WHERE i < 80000) "
+        "INSERT INTO t SELECT i, randomblob(960) FROM s"
+    )
+    ratios = []
+    for attempt in range(5):
+        with sqlite3.connect(tmp_path / f"plain{attempt}.db") as plain:
+            start = time.monotonic()
+            db.backup(plain)
+            alone = time.monotonic() - start
+        with process(BUSY_WRITER, path, stdin=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == "ready\n"
+            backup(db, tmp_path / f"copy{attempt}.db")
+            worst = float(writer.communicate("stop\n")[0])
+        ratios.append(worst / alone)
+    assert sorted(ratios)[2] < 0.6, ratios
+
+
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
+def test_a_copy_is_of_one_state_while_pages_come_and_go(db, path, tmp_path, mode):
+    """The database grows, shrinks and is vacuumed between the turns of the copy."""
+    db.execute("PRAGMA page_size = 1024")
+    db.execute(f"PRAGMA journal_mode = {mode}")
+    db.execute("CREATE TABLE a (n INTEGER PRIMARY KEY, v)")
+    db.execute("CREATE TABLE b (n INTEGER PRIMARY KEY, v)")
+    fill = "WITH s AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM s WHERE i < {}) INSERT INTO {} SELECT i, randomblob(900) FROM s"
+    db.execute(fill.format(20_000, "a"))
+    stop = threading.Event()
+
+    def churn():
+        other = sqlite3.connect(path, isolation_level=None, timeout=60)
+        size = 1
+        while not stop.is_set():
+            size = size % 7 + 1
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("DELETE FROM b")
+            other.execute(fill.format(size * 300, "b"))
+            other.execute("UPDATE a SET v = ? WHERE n = 1", (size * 300,))
+            other.execute("COMMIT")
+            if size == 3:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute("DELETE FROM b")
+                other.execute("UPDATE a SET v = 0 WHERE n = 1")
+                other.execute("COMMIT")
+                other.execute("VACUUM")
+            time.sleep(0.002)
+        other.close()
+
+    db.execute("UPDATE a SET v = 0 WHERE n = 1")
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for attempt in range(8):
+            backup(db, tmp_path / f"copy{attempt}.db")
+    finally:
+        stop.set()
+        thread.join()
+    for attempt in range(8):
+        with contextlib.closing(sqlite3.connect(tmp_path / f"copy{attempt}.db")) as copy:
+            assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            counted = copy.execute("SELECT count(*) FROM b").fetchone()
+            assert counted == copy.execute("SELECT v FROM a WHERE n = 1").fetchone()
+
+
+def test_a_database_that_goes_over_to_wal_is_copied(db, path, tmp_path):
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)")
+    db.execute(
+        "WITH s AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM s WHERE i < 60000) "
+        "INSERT INTO t SELECT i, randomblob(900) FROM s"
+    )
+    changed = []
+
+    def go_over():
+        time.sleep(0.05)
+        other = sqlite3.connect(path, isolation_level=None, timeout=60)
+        changed.extend(other.execute("PRAGMA journal_mode = wal").fetchone())
+        other.execute("INSERT INTO t VALUES (0, 'in the wal')")
+        time.sleep(2)
+        other.close()
+
+    thread = threading.Thread(target=go_over)
+    thread.start()
+    backup(db, tmp_path / "copy.db")
+    thread.join()
+    assert changed == ["wal"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM t").fetchone()[0] in (60_000, 60_001)

@@ -245,7 +245,12 @@ impl Place {
 
     /// A file of our own in the folder; each database has another.
     fn hidden(&self, what: &str) -> PathBuf {
-        self.folder.join(joined(&[".".as_ref(), &self.name, ".".as_ref(), what.as_ref()]))
+        self.folder.join(joined(&[
+            ".".as_ref(),
+            &self.name,
+            ".".as_ref(),
+            what.as_ref(),
+        ]))
     }
 
     /// What stands before and after the time in the name of a backup.

@@ -6,60 +6,49 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::open;
+use super::{open, passes};
 use crate::error::{Error, Result};
-use crate::sql::{data_version, patiently, quote, read_transaction};
+use crate::sql::{patiently, quote, read_transaction};
 
-/// Pages that are copied between two looks at the clock.
+/// Pages that are copied in a call.
 const STEP_PAGES: i32 = 64;
 /// For how long a database with a rollback journal is read at a time, at first: a writer waits for
 /// that.
-const FIRST_TURN: Duration = Duration::from_millis(4);
+pub const FIRST_TURN: Duration = Duration::from_millis(4);
 /// For how long it is left to writers then.
-const PAUSE: Duration = Duration::from_millis(4);
+pub const PAUSE: Duration = Duration::from_millis(4);
 /// For how long a lock that others hold is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Copies `main` to the empty file `target`. What comes out is one state of the database, and all of it
 /// is in that one file.
 ///
-/// Writers go on: in WAL mode a reader is not in their way. With a rollback journal the copy is made in
-/// short turns. Whatever others commit between two turns makes it start again, with turns twice as
-/// long, so that it ends even if they never stop.
+/// Writers go on: in WAL mode a reader is not in their way, and SQLite makes the copy. With a rollback
+/// journal it is made in short turns.
 pub fn copy(source: &Connection, target: &Path) -> Result<()> {
+    let journal = patiently(|| passes::journal_mode(source))?;
+    let has_journal = !["wal", "memory"].contains(&journal.as_str());
+    match has_journal && passes::copy(source, target)? {
+        true => Ok(()),
+        false => copy_pages(source, target),
+    }
+}
+
+/// Lets SQLite copy `main` page by page, under one read transaction.
+fn copy_pages(source: &Connection, target: &Path) -> Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut copy = Connection::open_with_flags(target, flags)?;
     // If anything fails, the file goes; if nothing does, it is synced in the end.
     copy.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
     copy.execute_batch("PRAGMA synchronous = OFF")?;
     let backup = Backup::new(source, &mut copy)?;
-    let journal: String = patiently(|| {
-        let sql = "PRAGMA main.journal_mode";
-        Ok(source.query_row(sql, [], |row| row.get(0))?)
-    })?;
-    let mut turn = match journal.as_str() {
-        "wal" | "memory" => Duration::MAX,
-        _ => FIRST_TURN,
-    };
-    let mut version = None;
-    let mut moved_on = Instant::now();
+    let patience = Patience::new();
     loop {
-        let step = read_transaction(source, || {
-            Ok((data_version(source)?, take_turn(&backup, turn)?))
-        });
-        match step {
-            Ok((_, StepResult::Done)) => break,
-            Ok((now, StepResult::More)) => {
-                if version.is_some_and(|before| before != now) {
-                    turn = turn.saturating_mul(2);
-                }
-                version = Some(now);
-                moved_on = Instant::now();
-            }
-            Ok(_) if moved_on.elapsed() < PATIENCE => {}
-            Err(error) if error.is_busy() && moved_on.elapsed() < PATIENCE => {}
-            Ok(_) => return Err(Error::refused("the database is locked")),
-            Err(error) => return Err(error),
+        match read_transaction(source, || all(&backup)) {
+            Ok(StepResult::Done) => break,
+            Ok(StepResult::More) => {}
+            Ok(_) => patience.bear(locked())?,
+            Err(error) => patience.bear(error)?,
         }
         std::thread::sleep(PAUSE);
     }
@@ -67,13 +56,41 @@ pub fn copy(source: &Connection, target: &Path) -> Result<()> {
     copy.close().map_err(|(_, error)| error.into())
 }
 
-/// Copies pages until the turn is over.
-fn take_turn(backup: &Backup<'_, '_>, turn: Duration) -> Result<StepResult> {
-    let start = Instant::now();
+/// Copies pages to the last, or until it has to wait.
+fn all(backup: &Backup<'_, '_>) -> Result<StepResult> {
     loop {
         let step = backup.step(STEP_PAGES)?;
-        if step != StepResult::More || start.elapsed() >= turn {
+        if step != StepResult::More {
             return Ok(step);
+        }
+    }
+}
+
+/// As SQLite would say it.
+fn locked() -> Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    let message = Some("the database is locked".to_owned());
+    rusqlite::Error::SqliteFailure(code, message).into()
+}
+
+/// How long others may hold a lock while nothing moves on.
+pub struct Patience(Instant);
+
+impl Patience {
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Something has moved on.
+    pub fn renew(&mut self) {
+        self.0 = Instant::now();
+    }
+
+    /// Fails, unless the error means that a lock is held, and that for not too long.
+    pub fn bear(&self, error: Error) -> Result<()> {
+        match error.is_busy() && self.0.elapsed() < PATIENCE {
+            true => Ok(()),
+            false => Err(error),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`value`]: `sqlite3_value` in, `sqlite3_context` out
 //! - [`statement`]: a query read bit by bit, without a borrow
 //! - [`pin`]: a read transaction held open by such a query
+//! - [`file`](mod@file): the database file as SQLite has it open
 //! - [`filename`]: where the database file is
 //! - [`panic`]: no panic crosses into SQLite
 //! - [`fork`]: what a process that forks must not hand to its child
@@ -16,6 +17,7 @@
 
 pub mod api;
 pub mod entry;
+pub mod file;
 pub mod filename;
 pub mod fork;
 pub mod function;
