@@ -1,13 +1,12 @@
 -- One row for each cold file of the table ?1, oldest first; rows are those that count.
 SELECT path,
-       published - (SELECT count(*) FROM main._archive_tombstone d
-                    WHERE d.file_id = f.id AND d.row < f.published),
+       published - dead,
        bytes,
        time_min,
        time_max,
        CASE WHEN published = rows THEN 'published'
             WHEN published = 0 AND staged_at IS NOT NULL THEN 'staged'
             ELSE 'publishing' END
-FROM main._archive_file f
+FROM main._archive_file
 WHERE table_id = ?1
 ORDER BY time_min, id

@@ -81,6 +81,7 @@ CREATE TABLE _archive_file (
     rows       INTEGER NOT NULL CHECK (rows > 0),
     row_groups INTEGER NOT NULL CHECK (row_groups > 0),
     published  INTEGER NOT NULL CHECK (published BETWEEN 0 AND rows),
+    dead       INTEGER NOT NULL CHECK (dead BETWEEN 0 AND published), -- how many have tombstones
     bytes      INTEGER NOT NULL,
     hot_bytes  INTEGER NOT NULL,         -- what its rows took in the table
     checksum   BLOB NOT NULL,            -- XXH3-128 of the file
@@ -105,12 +106,14 @@ CREATE TABLE _archive_range (
     PRIMARY KEY (schema_id, "column", file_id)
 ) WITHOUT ROWID;
 
--- Rows of cold files that do not count: the hot row was changed or deleted before it could move.
+-- Cold rows that do not count: the hot row was changed or deleted before it could move, or the row came
+-- back, or expired. One row for each 65,536 rows of a file that have any such.
 CREATE TABLE _archive_tombstone (
     file_id INTEGER NOT NULL REFERENCES _archive_file,
-    row     INTEGER NOT NULL,            -- from 0, in file order
-    PRIMARY KEY (file_id, row)
-) WITHOUT ROWID;
+    chunk   INTEGER NOT NULL,            -- of the rows from chunk * 65536 on
+    rows    BLOB NOT NULL,               -- a Roaring bitmap of row numbers, from 0, in file order
+    PRIMARY KEY (file_id, chunk)
+);
 
 -- Files that were in the catalog and are no more: archive_gc removes them after a while, as a backup may
 -- still refer to them.

@@ -1,9 +1,7 @@
 -- One row for each archived table, and for each that has a policy; the caller fills in hot_rows.
 SELECT t.name,
        NULL AS hot_rows,
-       coalesce(sum(f.published), 0)
-           - (SELECT count(*) FROM main._archive_tombstone d JOIN main._archive_file g ON g.id = d.file_id
-              WHERE g.table_id = t.id AND d.row < g.published) AS cold_rows,
+       coalesce(sum(f.published - f.dead), 0) AS cold_rows,
        (SELECT coalesce(sum(s.rows), 0) FROM main._archive_file s
         WHERE s.table_id = t.id AND s.published = 0 AND s.staged_at IS NOT NULL) AS staged_rows,
        count(f.id) AS files,

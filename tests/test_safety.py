@@ -170,6 +170,26 @@ def test_rows_that_change_after_the_plan_stay(path, other):
     assert len(rows(path)) == 303
 
 
+def test_a_file_none_of_whose_rows_moved_is_not_in_the_catalog(path, other):
+    """All rows of one day change between reading and deleting: their file does not stay, nor count."""
+    with stopped_at(path, "file.verify:1") as run:
+        other.execute("UPDATE t SET v = 'changed' WHERE ts = '2020-01-02'")
+        other.execute("UPDATE t SET v = 'changed' WHERE id = 1")
+    result = run.result
+    assert (result["rows"], result["kept_rows"], result["files"]) == (199, 101, 2)
+    files = other.execute("SELECT path, dead FROM _archive_file ORDER BY path").fetchall()
+    assert [dead for _, dead in files] == [1, 0] and "day=02" not in str(files)
+    history = other.execute("SELECT rows, files, bytes FROM _archive_run").fetchall()
+    assert history == [(199, 2, result["parquet_bytes"])]
+    assert rows(path, "SELECT sum(bytes) FROM archive_files('t')") == [(result["parquet_bytes"],)]
+    assert len(rows(path)) == 303
+    (removed,) = other.execute("SELECT path FROM _archive_removed").fetchone()
+    assert "day=02" in removed
+    with closing(connect(path)) as connection:
+        assert archive(connection, "t", None, {"before": CUTOFF})["rows"] == 101
+    assert len(rows(path)) == 303
+
+
 def test_one_query_over_cold_rows_alone_sees_one_state(path, other):
     """P1: a statement that names only cold_t has one snapshot from its first row to its last."""
     with closing(connect(path)) as connection, closing(connect(path)) as reader:

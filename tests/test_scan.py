@@ -10,6 +10,7 @@ import uuid
 import pyarrow.parquet
 import pytest
 
+import tombstones
 from conftest import archive, connect
 from test_filters import connections
 
@@ -257,8 +258,9 @@ def test_order_over_files_that_overlap(path, order):
         assert archive(db, "t", 7)["files"] == 5
         for number, name in db.execute("SELECT id, path FROM _archive_file").fetchall():
             ids = pyarrow.parquet.ParquetFile(path.parent / ROOT / name).read(["id"])["id"]
-            for at in rng.sample(range(len(ids)), 7):
-                db.execute("INSERT INTO _archive_tombstone VALUES (?, ?)", (number, at))
+            gone = rng.sample(range(len(ids)), 7)
+            tombstones.bury(db, number, gone)
+            for at in gone:
                 del every[ids[at].as_py()]
         db.execute("CREATE TEMP TABLE plain (id INTEGER PRIMARY KEY, ts, word, name, uuid, note)")
         db.executemany("INSERT INTO plain VALUES (?, ?, ?, ?, ?, ?)", every.values())

@@ -333,6 +333,25 @@ def test_a_changed_row_is_copied_again(path, staged):
     assert (hot(staged), everything(staged)) == ([], ["changed", "two", "three", "another"])
 
 
+def test_rows_that_change_every_night(path, staged):
+    """Copies that are out of date when their grace period ends leave the catalog, and after a week the
+    disk: after ten nights there are no more of them than after one."""
+    for day in range(1, 11):
+        staged.execute("UPDATE t SET v = v || '.'")
+        (table,) = night(path, at(day))["tables"]
+        assert (table["rows"], table["kept_rows"], table["staged"]) == (0, 4, 4)
+        assert (table["files"], table["discarded_files"]) == (1, 1)
+        assert staged.execute("SELECT count(*), sum(dead) FROM _archive_file").fetchone() == (1, 0)
+        assert staged.execute("SELECT count(*) FROM _archive_tombstone").fetchone() == (0,)
+        assert len(list(path.parent.rglob("*.parquet"))) == min(day + 1, 8)
+    staged.execute("UPDATE t SET v = 'changed' WHERE id <> 1")
+    assert again(path, at(11)) == (1, 3, 3)
+    staged.execute("SELECT archive_attach()")
+    sql = "SELECT rows, state FROM archive_files('t') ORDER BY state"
+    assert staged.execute(sql).fetchall() == [(1, "published"), (0, "staged")]
+    assert everything(staged) == ["one..........", "changed", "changed", "changed"]
+
+
 def test_types_count(path, staged):
     """A value that only compares as equal is a changed one: text or bytes, 1 or 1.0, 0.0 or -0.0."""
     values = [1, 0.0, "x", None]

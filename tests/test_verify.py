@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import tombstones
 from conftest import archive
 
 
@@ -42,7 +43,7 @@ def test_nothing_is_wrong(db, path):
     fill(db, path, "u")
     assert verify(db) == {"files": 4, "rows": 400, "problems": []}
     assert verify(db, "u") == {"files": 2, "rows": 200, "problems": []}
-    db.execute("INSERT INTO _archive_tombstone SELECT id, 7 FROM _archive_file WHERE id = 1")
+    tombstones.bury(db, 1, [7])
     assert verify(db) == {"files": 4, "rows": 399, "problems": []}
 
 
@@ -128,6 +129,9 @@ WRONG = [
     ("row_groups = x'01'", "row_groups"),
     ("published = 101", "its published"),
     ("published = -1", "its published"),
+    ("dead = 101", "its dead"),
+    ("dead = -1", "its dead"),
+    ("dead = 'x'", "its dead"),
     ("bytes = bytes + 1", "the catalog says"),
     ("bytes = -5", "bytes"),
     ("checksum = zeroblob(16)", "its checksum is not the catalog's"),
@@ -192,6 +196,12 @@ def test_wrong_rows_of_files(db, path, change, words):
     assert found["rows"] >= 300
 
 
+def bitmap(file, chunk, rows, dead=None):
+    """SQL that adds a bitmap, and sets the number of rows that it ought to be with the others."""
+    sql = f"INSERT INTO _archive_tombstone VALUES ({file}, {chunk}, x'{tombstones.encode(rows).hex()}')"
+    return sql + ("" if dead is None else f"; UPDATE _archive_file SET dead = {dead} WHERE id = {file}")
+
+
 RANGES = [
     (
         "UPDATE _archive_range SET min = 100 WHERE \"column\" = 'id'",
@@ -215,9 +225,17 @@ RANGES = [
         "INSERT INTO _archive_range VALUES (7, 'id', 1, 1, NULL, NULL, 0)",
         "1 rows of _archive_range that are not of its columns",
     ),
-    ("INSERT INTO _archive_tombstone VALUES (1, 100)", "rows of _archive_tombstone"),
-    ("INSERT INTO _archive_tombstone VALUES (1, -1)", "rows of _archive_tombstone"),
-    ("INSERT INTO _archive_tombstone VALUES (1, 'x')", "rows of _archive_tombstone"),
+    (bitmap(1, 0, [0]), "has 1 tombstones where dead is 0"),
+    (bitmap(1, 0, [0], dead=2), "has 1 tombstones where dead is 2"),
+    ("UPDATE _archive_file SET dead = 1 WHERE id = 1", "has 0 tombstones where dead is 1"),
+    (bitmap(1, 0, [99, 100], dead=2), "has tombstones for rows that are hot"),
+    (bitmap(1, 1, [5], dead=1), "has tombstones that cannot be read"),
+    (bitmap(1, 0, [65536], dead=1), "has tombstones that cannot be read"),
+    (bitmap(1, -1, [5], dead=1), "has tombstones that cannot be read"),
+    ("INSERT INTO _archive_tombstone VALUES (1, 0, x'')", "has tombstones that cannot be read"),
+    ("INSERT INTO _archive_tombstone VALUES (1, 'x', x'3a30')", "has tombstones that cannot be"),
+    ("INSERT INTO _archive_tombstone VALUES (1, 0, 'text')", "has tombstones that cannot be read"),
+    ("INSERT INTO _archive_tombstone VALUES (1, 0, zeroblob(9000))", "that cannot be read"),
 ]
 
 
@@ -225,8 +243,8 @@ RANGES = [
 def test_wrong_rows_of_ranges_and_tombstones(db, path, change, words):
     """What the catalog says of a file's values and rows is held against the file."""
     (first, _), _ = fill(db, path)
-    change = change + " AND file_id = 1" if "WHERE" in change else change
-    db.execute(change)
+    change = change + " AND file_id = 1" if "_range" in change and "WHERE" in change else change
+    db.executescript(change)
     problem(db, first, words)
 
 
@@ -234,7 +252,7 @@ def test_rows_of_no_file(db, path):
     """Ranges and tombstones of a file that is not in the catalog are problems."""
     fill(db, path)
     db.execute("PRAGMA foreign_keys = OFF")
-    db.execute("INSERT INTO _archive_tombstone VALUES (77, 0)")
+    db.executescript(bitmap(77, 0, [0]))
     db.execute("INSERT INTO _archive_range VALUES (1, 'id', 78, 1, NULL, NULL, 0)")
     problems = verify(db)["problems"]
     assert len(problems) == 2 and "77" in problems[0] and "78" in problems[1]

@@ -11,6 +11,7 @@ import random
 
 import pyarrow.parquet
 
+import tombstones
 from conftest import archive
 from test_filters import COLUMNS, ODD, cell
 
@@ -291,8 +292,9 @@ class Pair:
         columns = self.written()
         table, twin, _ = self.tables()
         for file, ids, published in list(self.files()):
-            for row in self.rng.sample(range(published), min(published - 1, 3)):
-                self.db.execute("INSERT INTO _archive_tombstone VALUES (?, ?)", (file, row))
+            rows = self.rng.sample(range(published), min(published - 1, 3))
+            tombstones.bury(self.db, file, rows)
+            for row in rows:
                 if self.rng.random() < 0.5:
                     self.db.execute(f"DELETE FROM {twin} WHERE id = ?", (ids[row],))
                     continue
@@ -307,9 +309,9 @@ class Pair:
         table, twin, _ = self.tables()
         file, ids, published = list(self.files())[-1]
         keep = self.rng.randrange(1, published) if published > 1 else published
+        buried = tombstones.buried(self.db, file)
+        tombstones.write(self.db, file, [row for row in buried if row < keep])
         self.db.execute("UPDATE _archive_file SET published = ? WHERE id = ?", (keep, file))
-        gone = "SELECT row FROM _archive_tombstone WHERE file_id = ?"
-        buried = {row for (row,) in self.db.execute(gone, (file,))}
         for row in range(keep, published):
             if row not in buried:
                 copy = f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {twin} WHERE id = ?"

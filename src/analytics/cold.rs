@@ -9,6 +9,7 @@ use rusqlite::types::Value as Owned;
 use super::engine::pattern;
 use super::types::{Seen, only_nulls};
 use crate::catalog::files::FileEntry;
+use crate::catalog::tombstones::DeadRows;
 use crate::cold::cache::Cache;
 use crate::cold::columns::{Shape, Source};
 use crate::cold::file::OpenFile;
@@ -34,6 +35,8 @@ pub struct ColdFile {
     /// As DuckDB reads it.
     pub path: String,
     pub entry: Arc<FileEntry>,
+    /// The rows that do not count.
+    pub dead: Arc<DeadRows>,
     /// For each column of the table.
     pub columns: Vec<FileColumn>,
     /// The names of all columns that the file has.
@@ -109,6 +112,7 @@ impl Cold {
                 .map(|column| column.name.clone())
                 .collect(),
             identity: file.identity(),
+            dead: self.state.dead_rows(connection, &entry)?,
             entry,
         })
     }

@@ -205,9 +205,7 @@ impl ViewOf<'_> {
     fn groups(&self) -> Vec<Group<'_>> {
         let mut groups: Vec<Group<'_>> = Vec::new();
         for file in self.subject.cold().map_or(&[][..], |cold| &cold.files) {
-            let partial =
-                file.entry.published < file.entry.record.rows || !self.tombstones(file).is_empty();
-
+            let partial = file.entry.live_rows() < file.entry.record.rows;
             let alike = |group: &&mut Group<'_>| {
                 group.partial == partial
                     && group.columns == file.columns
@@ -226,11 +224,6 @@ impl ViewOf<'_> {
             }
         }
         groups
-    }
-
-    fn tombstones(&self, file: &ColdFile) -> Arc<Vec<usize>> {
-        let cold = self.subject.cold();
-        cold.map_or_else(Arc::default, |cold| cold.state.tombstones(file.entry.id))
     }
 
     /// What keeps rows away that are not published yet, or are tombstones.
@@ -259,13 +252,9 @@ impl ViewOf<'_> {
         let published = published.join(", ");
         let mut gone: (Vec<i64>, Vec<i64>) = Default::default();
         for (index, file) in group.files.iter().enumerate() {
-            for row in self
-                .tombstones(file)
-                .iter()
-                .filter(|row| **row < file.entry.published)
-            {
+            for row in file.dead.within(0..file.entry.published) {
                 gone.0.push(i64::try_from(index).unwrap_or(i64::MAX));
-                gone.1.push(i64::try_from(*row).unwrap_or(i64::MAX));
+                gone.1.push(i64::try_from(row).unwrap_or(i64::MAX));
             }
         }
         let mut sql = String::new();

@@ -4,7 +4,6 @@
 //! Both happen in short write transactions. The Parquet files themselves stay until `archive_gc`
 //! finds that no backup can need them any more.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,16 +12,16 @@ use rusqlite::Connection;
 
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
-use crate::catalog::tables::{self, ArchivedTable};
+use crate::catalog::tables::ArchivedTable;
+use crate::catalog::tombstones::Burial;
 use crate::cold::columns::Shape;
 use crate::cold::live::{self, LiveFile, Window};
 use crate::cold::state::TableState;
 use crate::cold::table::{self, Mode};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fault;
 use crate::pace::Pace;
 use crate::sql::{self, MoveMode, write_transaction};
-use crate::table::Column;
 use crate::time::{TimeFormat, format_instant};
 
 /// What was dropped.
@@ -117,7 +116,6 @@ struct Expiry<'a> {
     shape: Rc<Shape>,
     window: Window,
     format: TimeFormat,
-    schemas: BTreeMap<i64, Vec<Column>>,
 }
 
 /// A file with rows to be dropped.
@@ -154,7 +152,6 @@ impl<'a> Expiry<'a> {
         };
         Ok(Some(Self {
             connection,
-            schemas: tables::schemas(connection, state.table)?,
             state,
             shape,
             window: Window {
@@ -178,9 +175,8 @@ impl<'a> Expiry<'a> {
                 continue;
             }
             if self.window.contains(*last) {
-                let buried = self.state.tombstones(entry.id).len();
                 doomed.push(Doomed {
-                    rows: entry.published.saturating_sub(buried),
+                    rows: entry.live_rows(),
                     entry,
                     whole: true,
                 });
@@ -282,10 +278,7 @@ impl Dropping<'_> {
             if done > 0 && is_over(deadline) {
                 break;
             }
-            let entry = &file.entry;
-            let columns = self.expiry.schemas.get(&entry.schema);
-            let columns = columns.map_or(&[][..], Vec::as_slice);
-            files::remove(self.expiry.connection, entry, columns)?;
+            files::remove(self.expiry.connection, &file.entry)?;
             step = step.plus(file.dropped());
             done += 1;
         }
@@ -299,21 +292,17 @@ impl Dropping<'_> {
         rows: &[usize],
         deadline: Option<Instant>,
     ) -> Result<(usize, Expired)> {
-        let mut bury = files::bury(self.expiry.connection)?;
+        let mut burial = Burial::new(self.expiry.connection);
         let mut done = 0;
         for row in rows.iter().take(self.batch_size) {
             if done > 0 && is_over(deadline) {
                 break;
             }
-            if bury.execute((file, first + row))? != 1 {
-                return Err(Error::refused(
-                    "an authorizer is in the way of the archive catalog",
-                ));
-            }
+            burial.bury(file, first + row)?;
             done += 1;
         }
-        let rows = done as u64;
-        Ok((done, Expired { rows, files: 0 }))
+        let (rows, files) = (done as u64, burial.write()?.len() as u64);
+        Ok((done, Expired { rows, files }))
     }
 }
 

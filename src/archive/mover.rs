@@ -9,7 +9,7 @@ use super::check::Reference;
 use super::pending::DecodedGroup;
 use super::plan::{Rule, max_rowid};
 use super::read::{HotReader, plain};
-use crate::catalog::files;
+use crate::catalog::tombstones::Burial;
 use crate::cold::decode::{DecodedColumn, Scratch};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -57,7 +57,8 @@ pub struct Mover<'p> {
     deadline: Option<Instant>,
     /// The row that keeps SQLite from handing out an archived id again.
     newest: Option<i64>,
-    bury: Statement<'p>,
+    /// What is to be written once `published` is raised.
+    pub burial: Burial<'p>,
     scratch: Scratch,
     pub tally: Tally,
 }
@@ -73,7 +74,7 @@ impl<'p> Mover<'p> {
             hot,
             deadline,
             newest,
-            bury: files::bury(hot.connection)?,
+            burial: Burial::new(hot.connection),
             scratch: [0; MAX_LENGTH],
             tally: Tally::default(),
         })
@@ -87,7 +88,7 @@ impl<'p> Mover<'p> {
 
     /// Leaves a row hot: its copy in the file does not count.
     fn keep(&mut self, target: Target, row: usize) -> Result<()> {
-        self.bury.execute((target.file, target.group_start + row))?;
+        self.burial.bury(target.file, target.group_start + row)?;
         self.tally.kept += 1;
         Ok(())
     }

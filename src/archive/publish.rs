@@ -32,6 +32,8 @@ pub struct Published {
     pub kept: u64,
     /// Rows that were copied, and stay hot for a while.
     pub staged: u64,
+    /// Files of earlier runs that left the catalog, as none of their rows could move.
+    pub discarded: u64,
 }
 
 impl Published {
@@ -44,6 +46,17 @@ impl Published {
     fn add_file(&mut self, entry: &NewEntry) {
         self.moved.files += 1;
         self.moved.bytes += entry.record.seal.bytes;
+    }
+
+    /// A file has left the catalog: none of its rows has moved.
+    fn remove_file(&mut self, publishing: &Publishing) {
+        match publishing {
+            Publishing::New { entry, .. } => {
+                self.moved.files -= 1;
+                self.moved.bytes -= entry.record.seal.bytes;
+            }
+            Publishing::Unfinished(_) => self.discarded += 1,
+        }
     }
 }
 
@@ -146,6 +159,12 @@ impl Publisher<'_> {
                 steps.push(step);
                 if !ended {
                     break;
+                }
+            }
+            let emptied = mover.burial.write()?;
+            for (file, step) in pending.iter().zip(&steps) {
+                if emptied.contains(&step.file) {
+                    sum.remove_file(&file.publishing);
                 }
             }
             runs::advance(self.hot.connection, self.run, sum.moved)?;

@@ -66,6 +66,7 @@ pub fn archive(
         moved,
         kept,
         staged,
+        discarded,
     } = outcome.published;
     Ok(json!({
         "table": table.name,
@@ -77,7 +78,7 @@ pub fn archive(
         "kept_rows": kept,
         "expired_rows": outcome.expired,
         "staged": staged,
-        "discarded_files": outcome.discarded,
+        "discarded_files": outcome.discarded + discarded,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     }))
@@ -96,7 +97,7 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
                 bytes: 0,
             },
             kept: plan.kept,
-            staged: 0,
+            ..Published::default()
         },
         skipped: plan.skipped,
         expired: expire_rows(connection, rule, None)?,

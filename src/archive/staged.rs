@@ -4,8 +4,6 @@
 //! published, so that no query sees them. A later run publishes them as it does files of a run that
 //! was cut off: rows that still equal their copies become cold, the others stay hot.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use rusqlite::Connection;
 
@@ -16,7 +14,6 @@ use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::sql::write_transaction;
 use crate::storage::Folder;
-use crate::table::Column;
 use crate::time::clock;
 
 /// Files that were staged before this time are due after `grace_hours`, at `now`. Hours are counted
@@ -37,16 +34,14 @@ pub fn due_before(now: DateTime<Utc>, grace_hours: i64) -> Result<String> {
 pub fn discard_damaged(
     connection: &Connection,
     folder: &Folder,
-    schemas: &BTreeMap<i64, Vec<Column>>,
     files: &[FileEntry],
-) -> Result<usize> {
+) -> Result<u64> {
     let mut discarded = 0;
     for entry in files {
         match check(folder, entry) {
             Ok(()) => {}
             Err(Error::Damaged { .. }) => {
-                let columns = schemas.get(&entry.schema).map_or(&[][..], Vec::as_slice);
-                write_transaction(connection, || files::remove(connection, entry, columns))?;
+                write_transaction(connection, || files::remove(connection, entry))?;
                 discarded += 1;
             }
             Err(error) => return Err(error),

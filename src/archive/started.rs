@@ -33,7 +33,7 @@ pub struct Outcome {
     pub skipped: u64,
     pub expired: u64,
     /// Staged files that were missing or damaged.
-    pub discarded: usize,
+    pub discarded: u64,
 }
 
 /// Foreign keys that no row which goes is referred to by, at the time of the check.
@@ -105,7 +105,7 @@ impl Started<'_> {
         };
         let folder = &self.archive.folder;
         let staged = files::staged(connection, self.archived.id)?;
-        outcome.discarded = staged::discard_damaged(connection, folder, &schemas, &staged)?;
+        outcome.discarded = staged::discard_damaged(connection, folder, &staged)?;
         self.finish(&publisher, &mut outcome.published)?;
         let mut plan = Plan::new(connection, rule, &reader)?;
         let staged = files::staged(connection, self.archived.id)?;

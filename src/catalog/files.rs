@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension, Row, Statement};
+use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::tables;
 use crate::cold::range::{Kinds, Range};
 use crate::error::{Error, Result};
 use crate::storage::write::Seal;
-use crate::table::Column;
 use crate::time::clock;
 
 /// What a file is recognised by: who opens it checks all of it.
@@ -29,6 +29,15 @@ pub struct FileEntry {
     pub record: FileRecord,
     /// How many rows, from the first, are cold.
     pub published: usize,
+    /// How many of those have tombstones: they do not count.
+    pub dead: usize,
+}
+
+impl FileEntry {
+    /// How many rows count.
+    pub fn live_rows(&self) -> usize {
+        self.published - self.dead
+    }
 }
 
 /// A cold file about to be published.
@@ -49,14 +58,19 @@ pub struct NewEntry {
 }
 
 const SELECT: &str =
-    "SELECT id, schema_id, path, rows, row_groups, published, bytes, checksum, blocks
+    "SELECT id, schema_id, path, rows, row_groups, published, bytes, checksum, blocks,
+            dead
      FROM main._archive_file";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
     // The CHECKs of the table can be switched off.
     let (id, rows, published): (i64, usize, usize) = (row.get(0)?, row.get(3)?, row.get(5)?);
+    let dead: usize = row.get(9)?;
     if published > rows || !(0..1 << 31).contains(&id) {
         return Err(rusqlite::Error::IntegralValueOutOfRange(5, row.get(5)?));
+    }
+    if dead > published {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(9, row.get(9)?));
     }
     let blocks = row.get_ref(8)?.as_blob()?.as_chunks::<8>().0;
     let seal = Seal {
@@ -74,6 +88,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
             seal,
         },
         published,
+        dead,
     })
 }
 
@@ -84,23 +99,23 @@ fn select(connection: &Connection, condition: &str, table: i64) -> Result<Vec<Fi
     Ok(files.collect::<Result<_, _>>()?)
 }
 
-/// The file with this id, if it has cold rows.
+/// The file with this id, if it has rows that count.
 pub fn find(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
-    let sql = format!("{SELECT} WHERE id = ?1 AND published > 0");
+    let sql = format!("{SELECT} WHERE id = ?1 AND published > dead");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([file], from_row).optional()?)
 }
 
-/// The file with this id, whether it has cold rows or not.
+/// The file with this id, whether it has rows that count or not.
 pub fn get(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
     let sql = format!("{SELECT} WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([file], from_row).optional()?)
 }
 
-/// The files of a table that have cold rows, oldest first.
+/// The files of a table that have rows that count, oldest first.
 pub fn readable(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
-    select(connection, "published > 0 ORDER BY time_min, id", table)
+    select(connection, "published > dead ORDER BY time_min, id", table)
 }
 
 /// The files of a table, oldest first, whether all their rows are cold or not.
@@ -143,11 +158,8 @@ pub fn times(connection: &Connection, table: i64) -> Result<HashMap<i64, (String
 
 /// How many rows of a table are cold.
 pub fn cold_rows(connection: &Connection, table: i64) -> Result<u64> {
-    let sql = "SELECT coalesce(sum(published), 0)
-                   - (SELECT count(*) FROM main._archive_tombstone d
-                      JOIN main._archive_file f ON f.id = d.file_id
-                      WHERE f.table_id = ?1 AND d.row < f.published)
-               FROM main._archive_file WHERE table_id = ?1";
+    let sql = "SELECT coalesce(sum(published - dead), 0) FROM main._archive_file
+               WHERE table_id = ?1";
     Ok(connection.query_row(sql, [table], |row| row.get(0))?)
 }
 
@@ -161,8 +173,8 @@ pub struct Totals {
 
 /// What the readable files of a table add up to.
 pub fn totals(connection: &Connection, table: i64) -> Result<Totals> {
-    let sql = "SELECT count(*), coalesce(sum(row_groups), 0), coalesce(sum(published), 0)
-               FROM main._archive_file WHERE table_id = ?1 AND published > 0";
+    let sql = "SELECT count(*), coalesce(sum(row_groups), 0), coalesce(sum(published - dead), 0)
+               FROM main._archive_file WHERE table_id = ?1 AND published > dead";
     let mut statement = connection.prepare_cached(sql)?;
     let totals = statement.query_row([table], |row| {
         Ok(Totals {
@@ -212,21 +224,6 @@ fn range_from_row(row: &Row<'_>) -> rusqlite::Result<Range> {
     })
 }
 
-/// The rows of each file of a table that do not count, in ascending order, by file id.
-pub fn tombstones(connection: &Connection, table: i64) -> Result<HashMap<i64, Vec<usize>>> {
-    // From the tombstones to the files: there are few of them, or none.
-    let sql = "SELECT t.file_id, t.row
-               FROM main._archive_tombstone t CROSS JOIN main._archive_file f ON f.id = t.file_id
-               WHERE f.table_id = ?1 ORDER BY t.file_id, t.row";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([table])?;
-    let mut tombstones: HashMap<i64, Vec<usize>> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        tombstones.entry(row.get(0)?).or_default().push(row.get(1)?);
-    }
-    Ok(tombstones)
-}
-
 /// Adds a file of which no row is cold yet. To be called in the transaction that publishes its
 /// first rows.
 pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
@@ -243,8 +240,8 @@ pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
         .collect();
     connection.execute(
         "INSERT INTO main._archive_file (table_id, schema_id, run_id, path, rows, row_groups,
-             published, bytes, checksum, blocks, time_min, time_max, hot_bytes, staged_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             published, dead, bytes, checksum, blocks, time_min, time_max, hot_bytes, staged_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         (
             entry.table,
             entry.schema,
@@ -302,13 +299,43 @@ pub fn set_published(
     }
 }
 
-/// Takes a file that was written with `columns` out of the catalog, with all that is known of it. The
-/// file itself stays until `archive_gc` finds that no backup can need it any more.
-pub fn remove(connection: &Connection, file: &FileEntry, columns: &[Column]) -> Result<()> {
+/// Counts `rows` more rows of a file that have tombstones.
+pub fn add_dead(connection: &Connection, file: i64, rows: u64) -> Result<()> {
+    let sql = "SELECT dead FROM main._archive_file WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut dead = || statement.query_row([file], |row| row.get::<_, u64>(0));
+    let after = dead()?.saturating_add(rows);
+    let sql = "UPDATE main._archive_file SET dead = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute((file, after))?;
+    match dead()? == after {
+        true => Ok(()),
+        false => Err(in_the_way()),
+    }
+}
+
+/// An authorizer of the application ignored a change without an error.
+pub fn in_the_way() -> Error {
+    Error::refused("an authorizer is in the way of the archive catalog")
+}
+
+/// Takes a file out of the catalog if no row of it counts any more and none is still on its way, and
+/// returns whether that was so.
+pub fn remove_if_empty(connection: &Connection, file: i64) -> Result<bool> {
+    let sql = format!("{SELECT} WHERE id = ?1 AND dead = rows");
+    let mut statement = connection.prepare_cached(&sql)?;
+    match statement.query_row([file], from_row).optional()? {
+        Some(file) => remove(connection, &file).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// Takes a file out of the catalog, with all that is known of it. The file itself stays until
+/// `archive_gc` finds that no backup can need it any more.
+pub fn remove(connection: &Connection, file: &FileEntry) -> Result<()> {
     let sql = "DELETE FROM main._archive_range
                WHERE schema_id = ?1 AND \"column\" = ?2 AND file_id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    for column in columns {
+    for column in tables::schema(connection, file.schema)? {
         statement.execute((file.schema, &column.name, file.id))?;
     }
     let execute = |sql: &str| connection.prepare_cached(sql)?.execute([file.id]);
@@ -344,10 +371,4 @@ pub fn forget_removed(connection: &Connection, paths: &[&String]) -> Result<()> 
         statement.execute([path])?;
     }
     Ok(())
-}
-
-/// The statement that marks a row of a file as not counting; its parameters are the file and the
-/// row.
-pub fn bury(connection: &Connection) -> Result<Statement<'_>> {
-    Ok(connection.prepare("INSERT INTO main._archive_tombstone (file_id, row) VALUES (?1, ?2)")?)
 }

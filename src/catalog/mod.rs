@@ -2,7 +2,8 @@
 //!
 //! - [`tables`]: archived tables and the columns their files were written with
 //! - [`identity`], [`columns`]: which table and which column it is, after ALTER TABLE
-//! - [`files`](mod@files): cold files, what is known of their values, and tombstones
+//! - [`files`](mod@files): cold files, and what is known of their values
+//! - [`tombstones`]: rows of cold files that do not count
 //! - [`policies`]: what the nightly run does
 //! - [`runs`]: the history
 
@@ -12,6 +13,7 @@ pub mod identity;
 pub mod policies;
 pub mod runs;
 pub mod tables;
+pub mod tombstones;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};

@@ -158,6 +158,14 @@ pub fn save_schema(
     Ok(connection.query_row(sql, (table, columns), |row| row.get(0))?)
 }
 
+/// A list of columns that files were written with.
+pub fn schema(connection: &Connection, id: i64) -> Result<Vec<Column>> {
+    let sql = "SELECT columns FROM main._archive_schema WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns: String = statement.query_row([id], |row| row.get(0))?;
+    columns_from_json(&columns)
+}
+
 /// All lists of columns that files of a table were written with, by their ids; the newest last.
 pub fn schemas(connection: &Connection, table: i64) -> Result<BTreeMap<i64, Vec<Column>>> {
     let sql = "SELECT id, columns FROM main._archive_schema WHERE table_id = ?1";

@@ -16,6 +16,7 @@ use super::range::{Kinds, Range};
 use super::selection::{Matcher, Selection};
 use super::stats::Counters;
 use crate::catalog::files::FileEntry;
+use crate::catalog::tombstones::DeadRows;
 use crate::error::{Error, Result};
 use crate::storage::Folder;
 use crate::stored::Storage;
@@ -47,8 +48,8 @@ pub struct ScanFile {
     pub positions: Arc<Vec<Option<usize>>>,
     /// For each predicate of the scan, what kinds of values its column has in this file.
     pub kinds: Vec<Kinds>,
-    /// The rows that do not count, in ascending order.
-    pub tombstones: Arc<Vec<usize>>,
+    /// The rows that do not count.
+    pub dead: Arc<DeadRows>,
     pub counters: Arc<Counters>,
     pub opened: OnceCell<OpenFile>,
 }
@@ -57,7 +58,7 @@ impl ScanFile {
     /// The number of its rows that count.
     pub fn live_rows(&self) -> usize {
         let published = self.entry.published;
-        published - self.tombstones.partition_point(|row| *row < published)
+        published - self.dead.among_first(published)
     }
 
     /// Opens it, if that has not been done.
@@ -187,17 +188,13 @@ impl Group {
         Ok(())
     }
 
-    /// Takes away the rows that do not count.
+    /// Takes away the rows that do not count from a selection of all that are published.
     fn bury(&mut self) {
-        let buried = &self.file.tombstones;
         let first = self.first_row;
-        let from = buried.partition_point(|row| *row < first);
-        let to = buried.partition_point(|row| *row < first + self.selection.len());
-        if let Some(here) = buried.get(from..to).filter(|here| !here.is_empty()) {
-            let rows = self.selection.rows(0..self.selection.len());
-            self.selection = rows
-                .filter(|row| here.binary_search(&(first + row)).is_err())
-                .collect();
+        let span = first..first + self.selection.len();
+        if self.file.dead.within(span.clone()).next().is_some() {
+            let live = self.file.dead.live(span);
+            self.selection = live.map(|row| row - first).collect();
         }
     }
 

@@ -9,6 +9,7 @@ use super::columns::Shape;
 use super::file::OpenFile;
 use super::state::TableState;
 use crate::catalog::files::{self, FileEntry};
+use crate::catalog::tombstones::DeadRows;
 use crate::error::{Error, Result};
 use crate::table::Column;
 use crate::time::canonical::MAX_LENGTH;
@@ -58,8 +59,8 @@ pub struct LiveFile {
     pub positions: Arc<Vec<Option<usize>>>,
     /// Where the column that tells a row's age is.
     time: Option<usize>,
-    /// The rows that do not count, in ascending order.
-    buried: Arc<Vec<usize>>,
+    /// The rows that do not count.
+    dead: Arc<DeadRows>,
 }
 
 impl LiveFile {
@@ -93,7 +94,7 @@ impl LiveFile {
             columns: Arc::clone(&schema.columns),
             positions: Arc::clone(&schema.positions),
             time,
-            buried: state.tombstones(entry.id),
+            dead: state.dead_rows(connection, entry)?,
         })
     }
 
@@ -102,20 +103,9 @@ impl LiveFile {
         self.time.is_some()
     }
 
-    /// How many of the published rows do not count.
-    pub fn buried(&self) -> usize {
-        let published = self.entry.published;
-        self.buried.partition_point(|row| *row < published)
-    }
-
-    /// How many rows count.
-    pub fn live_rows(&self) -> usize {
-        self.entry.published - self.buried()
-    }
-
     /// Whether no row counts any more, and none is still on its way, once `more` rows are buried.
     pub fn is_empty_after(&self, more: usize) -> bool {
-        self.entry.published == self.entry.record.rows && more >= self.live_rows()
+        self.entry.published == self.entry.record.rows && more >= self.entry.live_rows()
     }
 
     /// The number in the file of a row group's first row.
@@ -127,16 +117,8 @@ impl LiveFile {
     pub fn rows(&self, group: usize) -> Vec<usize> {
         let span = self.file.footer().rows(group);
         let end = self.entry.published.clamp(span.start, span.end);
-        let from = self.buried.partition_point(|row| *row < span.start);
-        let mut buried = self.buried.iter().skip(from).peekable();
-        let lives = |row: &usize| {
-            let dead = buried.next_if(|buried| *buried == row).is_some();
-            !dead
-        };
-        (span.start..end)
-            .filter(lives)
-            .map(|row| row - span.start)
-            .collect()
+        let live = self.dead.live(span.start..end);
+        live.map(|row| row - span.start).collect()
     }
 
     /// Leaves out of `rows` of a group those whose time is not in the window, or unreadable.

@@ -26,6 +26,7 @@ use crate::sqlite::vtab::Cursor;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 use once_cell::sync::OnceCell;
+use rusqlite::Connection;
 
 /// A scan over the cold rows of a table.
 pub struct Scan {
@@ -112,8 +113,9 @@ impl Scan {
         let connection = &self.states.connection;
         let files = state.files(connection, &context.predicates)?;
         let scan_file = {
+            let connection = Rc::clone(connection);
             let (state, context) = (Rc::clone(state), Arc::clone(context));
-            move |entry: &Arc<FileEntry>| scan_file(&state, &context, entry)
+            move |entry: &Arc<FileEntry>| scan_file(&connection, &state, &context, entry)
         };
         let Some(order) = plan.order.clone() else {
             let steps = files
@@ -305,6 +307,7 @@ impl Cursor for Scan {
 
 /// A file of a scan.
 fn scan_file(
+    connection: &Connection,
     state: &TableState,
     context: &Context,
     entry: &Arc<FileEntry>,
@@ -318,7 +321,7 @@ fn scan_file(
         columns: Arc::clone(&schema.columns),
         positions: Arc::clone(&schema.positions),
         kinds: state.kinds(&context.predicates, entry.id),
-        tombstones: state.tombstones(entry.id),
+        dead: state.dead_rows(connection, entry)?,
         counters: Arc::clone(&context.counters),
         opened: OnceCell::new(),
     }))

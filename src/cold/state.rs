@@ -18,6 +18,7 @@ use crate::attach;
 use crate::catalog::files::{self, FileEntry, Totals};
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::ArchivedTable;
+use crate::catalog::tombstones::DeadRows;
 use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
@@ -41,8 +42,8 @@ pub struct TableState {
     pub config: Config,
     /// The folder with the files, and what the environment said on it.
     folder: RefCell<Option<(Option<OsString>, Arc<Folder>)>>,
-    /// For each file that has any, the rows that do not count, in ascending order.
-    tombstones: HashMap<i64, Arc<Vec<usize>>>,
+    /// For each file that was asked about, the rows that do not count.
+    dead: RefCell<HashMap<i64, Arc<DeadRows>>>,
     /// The columns that files were written with, and where those of `cold_t` are among them.
     pub schemas: BTreeMap<i64, Schema>,
     ranges: RefCell<HashMap<usize, Ranges>>,
@@ -80,10 +81,7 @@ impl TableState {
             totals: files::totals(connection, table.id)?,
             config: Config::read(connection)?,
             folder: RefCell::default(),
-            tombstones: files::tombstones(connection, table.id)?
-                .into_iter()
-                .map(|(file, rows)| (file, Arc::new(rows)))
-                .collect(),
+            dead: RefCell::default(),
             schemas: tables::schemas(connection, table.id)?
                 .into_iter()
                 .map(schema)
@@ -169,12 +167,17 @@ impl TableState {
         Ok(files)
     }
 
-    /// The rows of a file that do not count, in ascending order.
-    pub fn tombstones(&self, file: i64) -> Arc<Vec<usize>> {
-        self.tombstones
-            .get(&file)
-            .map(Arc::clone)
-            .unwrap_or_default()
+    /// The rows of a file that do not count.
+    pub fn dead_rows(&self, connection: &Connection, file: &FileEntry) -> Result<Arc<DeadRows>> {
+        if file.dead == 0 {
+            return Ok(Arc::default());
+        }
+        if let Some(known) = self.dead.borrow().get(&file.id) {
+            return Ok(Arc::clone(known));
+        }
+        let dead = Arc::new(DeadRows::read(connection, file)?);
+        self.dead.borrow_mut().insert(file.id, Arc::clone(&dead));
+        Ok(dead)
     }
 
     /// The folder with the files.

@@ -1,6 +1,5 @@
 //! The short transactions that move rows from one side to the other.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,14 +11,15 @@ use super::options::{OnConflict, Options};
 use super::select::Selection;
 use super::survey::Survey;
 use super::target::Target;
-use crate::catalog::files::{self, FileEntry};
+use crate::catalog::files::FileEntry;
 use crate::catalog::runs::{self, Moved, Run};
-use crate::catalog::tables::{self, ArchivedTable};
+use crate::catalog::tables::ArchivedTable;
+use crate::catalog::tombstones::Burial;
 use crate::cold::live::LiveFile;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::sql::{self, write_transaction};
-use crate::table::{Column, Table};
+use crate::table::Table;
 
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,8 +71,6 @@ struct Batch<'a> {
     decoded: &'a Rows,
     /// Those that are left, numbered within the group.
     rows: &'a [usize],
-    /// How many of the file's have come back before.
-    restored: usize,
 }
 
 /// What one transaction did.
@@ -127,9 +125,8 @@ impl Started<'_> {
             )));
         }
         write_transaction(connection, || runs::plan(connection, self.run, survey.rows))?;
-        let columns = tables::schemas(connection, self.call.archived.id)?;
         for entry in &selection.files {
-            self.restore_file(selection, target, entry, &columns, total)
+            self.restore_file(selection, target, entry, total)
                 .map_err(|error| self.with_count(error, *total))?;
         }
         Ok(())
@@ -152,16 +149,13 @@ impl Started<'_> {
         selection: &Selection<'_>,
         target: &Target<'_>,
         entry: &Arc<FileEntry>,
-        columns: &BTreeMap<i64, Vec<Column>>,
         total: &mut Outcome,
     ) -> Result<()> {
         let file = selection.open(entry)?;
-        let stored = columns.get(&entry.schema).map_or(&[][..], Vec::as_slice);
         let mut wanted = target.keys();
         wanted.extend(&target.columns);
         wanted.sort_unstable();
         wanted.dedup();
-        let mut restored = 0;
         for group in 0..file.file.row_groups() {
             let rows = selection.rows(&file, group)?;
             if rows.is_empty() {
@@ -176,11 +170,9 @@ impl Started<'_> {
                     group_start: file.group_start(group),
                     decoded: &decoded,
                     rows: left,
-                    restored,
                 };
-                let step = self.transaction(target, &batch, stored, *total)?;
+                let step = self.transaction(target, &batch, *total)?;
                 left = left.get(step.seen..).unwrap_or_default();
-                restored += usize::try_from(step.outcome.rows).unwrap_or(usize::MAX);
                 total.rows += step.outcome.rows;
                 total.files += step.outcome.files;
                 total.conflicts += step.outcome.conflicts;
@@ -192,13 +184,7 @@ impl Started<'_> {
 
     /// One short transaction: moves the next rows, as many as the batch size and the clock allow.
     /// What it did is for the caller to note: it may be rolled back and tried again.
-    fn transaction(
-        &self,
-        target: &Target<'_>,
-        batch: &Batch<'_>,
-        stored: &[Column],
-        before: Outcome,
-    ) -> Result<Step> {
+    fn transaction(&self, target: &Target<'_>, batch: &Batch<'_>, before: Outcome) -> Result<Step> {
         let (connection, options) = (self.call.connection, self.call.options);
         let mut began = Instant::now();
         let mut quiet = true;
@@ -212,16 +198,8 @@ impl Started<'_> {
             }
             let deadline = options.pace.deadline(began, quiet);
             let sequence = sequence(connection, target.table)?;
-            let mut step = self.insert(target, batch, deadline)?;
+            let step = self.insert(target, batch, deadline)?;
             keep_sequence(connection, target.table, sequence.as_ref())?;
-            let restored = usize::try_from(step.outcome.rows).unwrap_or(usize::MAX);
-            if batch
-                .file
-                .is_empty_after(batch.restored.saturating_add(restored))
-            {
-                files::remove(connection, &batch.file.entry, stored)?;
-                step.outcome.files = 1;
-            }
             let moved = Moved {
                 rows: before.rows + step.outcome.rows,
                 files: before.files + step.outcome.files,
@@ -245,7 +223,7 @@ impl Started<'_> {
     ) -> Result<Step> {
         let options = self.call.options;
         let mut inserter = Inserter::new(target, options.on_conflict)?;
-        let mut bury = files::bury(self.call.connection)?;
+        let mut burial = Burial::new(self.call.connection);
         let mut step = Step {
             seen: 0,
             outcome: Outcome::default(),
@@ -260,17 +238,14 @@ impl Started<'_> {
             }
             let inserted = inserter.insert(batch.decoded, *row)?;
             if inserted != Inserted::Ignored {
-                // A second tombstone for the same row is an error: it has come back before.
-                if bury.execute((batch.file.entry.id, batch.group_start + row))? != 1 {
-                    return Err(Error::refused(
-                        "an authorizer is in the way of the archive catalog",
-                    ));
-                }
+                // Fails if it has come back before.
+                burial.bury(batch.file.entry.id, batch.group_start + row)?;
                 step.outcome.rows += 1;
             }
             step.outcome.conflicts += u64::from(inserted != Inserted::Alone);
             step.seen += 1;
         }
+        step.outcome.files = burial.write()?.len() as u64;
         step.outcome.renumbered = inserter.renumbered;
         Ok(step)
     }

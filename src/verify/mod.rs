@@ -79,7 +79,9 @@ impl Report {
                 match row {
                     // It was taken out of the catalog since the list was made.
                     None => Ok(None),
-                    Some(row) => self.check_file(folder, &row).map(|()| Some(row.cold())),
+                    Some(row) => self
+                        .check_file(folder, &row)
+                        .map(|()| Some(row.entry.live_rows())),
                 }
             });
         match outcome {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::catalog::files::{self, FileEntry};
+use crate::catalog::tombstones::DeadRows;
 use crate::cold::file::OpenFile;
 use crate::cold::range::Range;
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ const IMPOSSIBLE: &str = "SELECT CASE
         WHEN typeof(rows) <> 'integer' OR rows < 1 THEN 'rows'
         WHEN typeof(row_groups) <> 'integer' OR row_groups < 1 THEN 'row_groups'
         WHEN typeof(published) <> 'integer' OR published NOT BETWEEN 0 AND rows THEN 'published'
+        WHEN typeof(dead) <> 'integer' OR dead NOT BETWEEN 0 AND published THEN 'dead'
         WHEN typeof(bytes) <> 'integer' OR bytes < 0 THEN 'bytes'
         WHEN typeof(hot_bytes) <> 'integer' OR hot_bytes < 0 THEN 'hot_bytes'
         WHEN typeof(checksum) <> 'blob' OR length(checksum) <> 16 THEN 'checksum'
@@ -54,8 +56,6 @@ pub struct CatalogRow {
     columns: Vec<Column>,
     /// One for each of them.
     pub ranges: Vec<Range>,
-    /// How many of the cold rows do not count.
-    buried: usize,
 }
 
 impl CatalogRow {
@@ -99,22 +99,14 @@ impl CatalogRow {
             let missing = || format!("_archive_range has no row for its column {name}");
             ranges.push(range.ok_or_else(|| Error::refused(missing()))?);
         }
-        let sql = "SELECT count(*) FROM main._archive_tombstone
-                   WHERE file_id = ?1 AND row BETWEEN 0 AND ?2 - 1";
-        let buried = connection.query_row(sql, (file, entry.published), |row| row.get(0))?;
+        DeadRows::read(connection, &entry)?;
         Ok(Some(Self {
             times: (min, max),
             entry,
             hot_bytes,
             columns,
             ranges,
-            buried,
         }))
-    }
-
-    /// How many of its rows are cold.
-    pub fn cold(&self) -> usize {
-        self.entry.published.saturating_sub(self.buried)
     }
 
     /// Whether the file has the columns that the catalog says.
@@ -183,10 +175,8 @@ pub fn strays(connection: &Connection, table: Option<i64>) -> Result<Vec<String>
     let mut problems = Vec::new();
     let sql = "SELECT t.file_id, f.path, count(*)
                FROM main._archive_tombstone t LEFT JOIN main._archive_file f ON f.id = t.file_id
-               WHERE (?1 IS NULL OR f.table_id = ?1)
-                 AND (f.id IS NULL OR typeof(t.row) <> 'integer' OR t.row NOT BETWEEN 0 AND f.rows - 1)
-               GROUP BY t.file_id";
-    let what = "rows of _archive_tombstone that are not rows of it";
+               WHERE ?1 IS NULL AND f.id IS NULL GROUP BY t.file_id";
+    let what = "rows of _archive_tombstone";
     problems.extend(list(connection, sql, table, what)?);
     let sql = "SELECT r.file_id, f.path, count(*)
                FROM main._archive_range r LEFT JOIN main._archive_file f ON f.id = r.file_id
