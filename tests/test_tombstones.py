@@ -214,3 +214,15 @@ def test_rows_that_come_back_while_they_are_read(db):
     expected = [id for id in range(300) if id % 100 != 99 and not 200 <= id < 250]
     assert sorted(seen) == expected
     assert cold(db) == expected
+
+
+def test_a_staged_file_does_not_hide_one_without_the_column(db):
+    """Files from before a column was added have rows that show its default, however many files that have
+    the column are waiting."""
+    fill(db, days=8, rows=10)
+    db.execute("ALTER TABLE t ADD COLUMN n INTEGER DEFAULT 7")
+    days = [(f"2021-01-{day:02}",) for day in range(1, 21)]
+    db.executemany("INSERT INTO t (ts, n) VALUES (?, 1)", days)
+    archive(db, "t", 7, {"partition": "day", "grace_hours": 24})
+    assert db.execute("SELECT count(*) FROM cold_t WHERE n = 7").fetchone() == (80,)
+    assert db.execute("SELECT count(*) FROM cold_t WHERE n = 8").fetchone() == (0,)

@@ -164,26 +164,30 @@ pub fn cold_rows(connection: &Connection, table: i64) -> Result<u64> {
 }
 
 /// How much a table has in cold files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     pub files: u64,
     pub row_groups: u64,
     pub rows: u64,
+    /// The lists of columns that these files were written with.
+    pub schemas: Vec<i64>,
 }
 
 /// What the readable files of a table add up to.
 pub fn totals(connection: &Connection, table: i64) -> Result<Totals> {
-    let sql = "SELECT count(*), coalesce(sum(row_groups), 0), coalesce(sum(published - dead), 0)
-               FROM main._archive_file WHERE table_id = ?1 AND published > dead";
+    let sql = "SELECT count(*), sum(row_groups), sum(published - dead), schema_id
+               FROM main._archive_file WHERE table_id = ?1 AND published > dead
+               GROUP BY schema_id";
     let mut statement = connection.prepare_cached(sql)?;
-    let totals = statement.query_row([table], |row| {
-        Ok(Totals {
-            files: row.get(0)?,
-            row_groups: row.get(1)?,
-            rows: row.get(2)?,
-        })
-    });
-    Ok(totals?)
+    let mut rows = statement.query([table])?;
+    let mut totals = Totals::default();
+    while let Some(row) = rows.next()? {
+        totals.files += row.get::<_, u64>(0)?;
+        totals.row_groups += row.get::<_, u64>(1)?;
+        totals.rows += row.get::<_, u64>(2)?;
+        totals.schemas.push(row.get(3)?);
+    }
+    Ok(totals)
 }
 
 /// What is known of a column in each file that was written with the columns `schema`: the file's

@@ -84,7 +84,7 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
     if plan.order.is_some() || query.order().is_empty() {
         push_bounds(query, &mut plan);
     }
-    let totals = state.totals;
+    let totals = &state.totals;
     let left = match state.candidates(table.connection(), &known)? {
         Some(candidates) => candidates.len() as u64,
         None => totals.files,

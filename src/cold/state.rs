@@ -126,12 +126,21 @@ impl TableState {
             };
             candidates = match candidates {
                 Some(candidates) => Some(candidates.into_iter().filter(may_match).collect()),
-                // Some files were written before the column was added.
-                None if (ranges.len() as u64) < self.totals.files => None,
+                None if !self.is_known_everywhere(*column, &ranges) => None,
                 None => Some(ranges.keys().copied().filter(may_match).collect()),
             };
         }
         Ok(candidates)
+    }
+
+    /// Whether every readable file has a range of this column: a file may have been written before the
+    /// column was added. There are ranges of other files, too, which wait for their grace period to end.
+    fn is_known_everywhere(&self, column: usize, ranges: &Ranges) -> bool {
+        let has_column = |schema: &i64| {
+            let schema = self.schemas.get(schema);
+            schema.is_some_and(|schema| matches!(schema.positions.get(column), Some(Some(_))))
+        };
+        self.totals.schemas.iter().all(has_column) && ranges.len() as u64 >= self.totals.files
     }
 
     /// The files that may have rows which pass all predicates, oldest first.
