@@ -63,7 +63,7 @@ def test_bitmaps_are_compact_and_exact(db):
         assert tombstones.total(db) == len(gone)
         sizes = db.execute("SELECT length(rows) FROM _archive_tombstone").fetchall()
         assert len(sizes) == 4 and max(sizes) <= (limit,)
-    (first, second) = [id for (id,) in db.execute("SELECT id FROM _archive_file ORDER BY path")]
+    first, second = [id for (id,) in db.execute("SELECT id FROM _archive_file ORDER BY path")]
     assert tombstones.buried(db, first) == [id for id in range(DAY) if id in gone]
     assert tombstones.buried(db, second) == [id - DAY for id in range(DAY, 2 * DAY) if id in gone]
     # A run of rows takes next to nothing.
@@ -99,9 +99,13 @@ def test_only_the_bitmaps_that_are_needed_are_read(db, rows):
     files = [id for (id,) in db.execute("SELECT id FROM _archive_file ORDER BY path")]
     db.execute(f"UPDATE _archive_tombstone SET rows = {rows} WHERE file_id <> ?", (files[1],))
     assert db.execute("SELECT id FROM cold_t WHERE id = 151").fetchall() == [(151,)]
-    assert db.execute("SELECT count(*) FROM cold_t WHERE id BETWEEN 100 AND 199").fetchone() == (50,)
+    assert db.execute("SELECT count(*) FROM cold_t WHERE id BETWEEN 100 AND 199").fetchone() == (
+        50,
+    )
     for sql in ("SELECT id FROM cold_t WHERE id = 1", "SELECT count(*) FROM cold_t"):
-        with pytest.raises(sqlite3.OperationalError, match="the archive catalog is damaged: .*day=0"):
+        with pytest.raises(
+            sqlite3.OperationalError, match="the archive catalog is damaged: .*day=0"
+        ):
             db.execute(sql).fetchall()
     with pytest.raises(sqlite3.OperationalError, match="the archive catalog is damaged"):
         restore(db, "true")
@@ -133,7 +137,7 @@ def test_a_row_comes_back_once(db):
     )
     db.execute("CREATE TABLE late AS SELECT * FROM temp.keep")
     db.execute("DELETE FROM t")
-    with pytest.raises(sqlite3.OperationalError, match="damaged|did not count any more"):
+    with pytest.raises(sqlite3.OperationalError, match="did not count any more"):
         restore(db, "id = 5")
     assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
     assert db.execute("SELECT * FROM _archive_tombstone").fetchall() == before

@@ -199,7 +199,9 @@ def test_wrong_rows_of_files(db, path, change, words):
 def bitmap(file, chunk, rows, dead=None):
     """SQL that adds a bitmap, and sets the number of rows that it ought to be with the others."""
     sql = f"INSERT INTO _archive_tombstone VALUES ({file}, {chunk}, x'{tombstones.encode(rows).hex()}')"
-    return sql + ("" if dead is None else f"; UPDATE _archive_file SET dead = {dead} WHERE id = {file}")
+    return sql + (
+        "" if dead is None else f"; UPDATE _archive_file SET dead = {dead} WHERE id = {file}"
+    )
 
 
 RANGES = [
