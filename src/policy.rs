@@ -7,10 +7,12 @@ use serde_json::{Value as Json, json};
 use crate::archive::{check, options, plan::Rule};
 use crate::catalog::policies::{self, PolicyRecord};
 use crate::catalog::{self, identity};
+use crate::condition::stored;
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings::{self, Setting};
 use crate::sql::{literal, quote, unquote, write_transaction};
+use crate::table::Table;
 use crate::value::Value;
 
 /// What a hot_days that names an environment variable begins with.
@@ -62,7 +64,7 @@ pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Resul
         enabled,
         options: object.to_json(),
     };
-    let options = policy.resolve(connection)?;
+    let options = policy.resolve(connection, &table)?;
     let (time_column, format) = check::time(connection, &table, &options)?;
     Rule {
         table: &table,
@@ -98,11 +100,12 @@ pub fn archive_policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> 
 }
 
 impl PolicyRecord {
-    /// What the policy asks for today.
-    pub fn resolve(&self, connection: &Connection) -> Result<options::Options> {
+    /// What the policy of `table` asks for today. It may have come with the database, whoever wrote it
+    /// there, so it is checked again each time.
+    pub fn resolve(&self, connection: &Connection, table: &Table) -> Result<options::Options> {
         let object = Object::parse(Value::Text(&self.options), &options::KNOWN)?;
         if let Some(condition) = object.text("where")? {
-            check_functions(connection, condition)?;
+            stored::check(connection, table, condition)?;
         }
         let days = days(connection, &self.hot_days)?;
         let grace_hours = settings::GRACE_HOURS.number(connection, None)?;
@@ -138,30 +141,10 @@ fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
     }
 }
 
-/// Refuses a condition that names a function which SQL of a schema may not call: a policy travels
-/// with the database, and runs without anybody looking.
-fn check_functions(connection: &Connection, condition: &str) -> Result<()> {
-    /// SQLITE_DIRECTONLY
-    const DIRECT_ONLY: i64 = 0x0008_0000;
-    let mut statement = connection
-        .prepare("SELECT DISTINCT name FROM pragma_function_list WHERE flags & ?1 <> 0")?;
-    let names = statement.query_map([DIRECT_ONLY], |row| row.get::<_, String>(0))?;
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    let words = condition.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
-    for word in words {
-        if names.iter().any(|name| name.eq_ignore_ascii_case(word)) {
-            return Err(Error::refused(format!(
-                "option where of a policy must not call {word}, which may do more than look at a row"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Fails if the policy's table is not there, or is none that can be archived.
-pub fn check_present(connection: &Connection, policy: &PolicyRecord) -> Result<()> {
+/// The policy's table. Fails if it is not there, or is none that can be archived.
+pub fn find_table(connection: &Connection, policy: &PolicyRecord) -> Result<Table> {
     match check::find_table(connection, Value::Text(&quote(&policy.table))) {
-        Ok(_) => Ok(()),
+        Ok(table) => Ok(table),
         Err(error) => {
             let archived = identity::find(connection, &policy.table)?;
             let error = archived.map_or(error, |table| identity::missing(&table.name));

@@ -76,7 +76,7 @@ pub fn find(connection: &Connection, name: &str) -> Result<Option<Table>> {
 /// Why there is no table `name` in `main`.
 fn missing(connection: &Connection, name: &str) -> Result<Error> {
     let mut statement =
-        connection.prepare("SELECT name FROM pragma_database_list WHERE name <> 'main'")?;
+        connection.prepare("SELECT name FROM temp.pragma_database_list WHERE name <> 'main'")?;
     let schemas = statement.query_map([], |row| row.get::<_, String>(0))?;
     for schema in schemas {
         let schema = schema?;

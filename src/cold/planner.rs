@@ -137,7 +137,7 @@ fn operator(
 
 /// Whether the application has left SQLite's own function in place.
 fn is_built_in(connection: &Connection, function: &str) -> bool {
-    let sql = "SELECT min(builtin) FROM pragma_function_list WHERE name = ?1 AND narg = 2";
+    let sql = "SELECT min(builtin) FROM temp.pragma_function_list WHERE name = ?1 AND narg = 2";
     let found = connection
         .prepare_cached(sql)
         .and_then(|mut statement| statement.query_row([function], |row| row.get(0)));

@@ -214,10 +214,10 @@ impl<'c> Night<'c> {
     fn archive(&mut self, policy: &PolicyRecord) {
         let begun = runs::newest(self.connection);
         let mut result = guard(|| {
-            policy::check_present(self.connection, policy)?;
-            let mut options = policy.resolve(self.connection)?;
+            let table = policy::find_table(self.connection, policy)?;
+            let mut options = policy.resolve(self.connection, &table)?;
             options.dry_run |= self.request.dry_run;
-            let table = quote(&policy.table);
+            let table = quote(&table.name);
             let lock = Some(self.lock.clone());
             archive(self.connection, Value::Text(&table), &options, lock)
         })
