@@ -226,21 +226,6 @@ def test_hot_days(db, path, days, monkeypatch):
         assert "days" in message and "hunter2" not in message
 
 
-@pytest.mark.parametrize(
-    "condition",
-    ["load_extension('x') = 1", "\"LOAD_EXTENSION\" ('x')", "v IN (SELECT archive_run())"],
-)
-def test_a_policy_with_a_dangerous_condition(db, path, condition):
-    """A policy travels with the database: its condition must not call what only its owner may."""
-    options = json.dumps({"where": condition})
-    assert "must not call" in refused(db, path, "archive_policy", "t", 7, options)
-    sql = "UPDATE _archive_policy SET options = ? WHERE table_name = 't'"
-    db.execute(sql, [options])
-    (text,) = db.execute("""SELECT archive_run('{"vacuum":false}')""").fetchone()
-    results = {table["table"]: table for table in json.loads(text)["tables"]}
-    assert "must not call" in results["t"]["error"]
-
-
 def test_a_policy_of_a_table_that_has_vanished(db):
     """archive_run says so and goes on; doing what the message says ends it."""
     (text,) = db.execute("""SELECT archive_run('{"vacuum":false}')""").fetchone()

@@ -69,7 +69,11 @@ def apsw_connect(path, hardened=False):
     if hardened:
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.load_extension(str(LIBRARY))
+    # One file serves one SQLite library of a process, and the other tests' is Python's.
+    library = path.with_name("apsw.so")
+    if not library.exists():
+        shutil.copy(LIBRARY, library)
+    connection.load_extension(str(library))
     connection.enable_load_extension(False)
     return connection
 

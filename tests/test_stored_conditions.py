@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import sqlite3
 import subprocess
 
@@ -172,9 +173,11 @@ def test_a_function_in_the_place_of_sqlites_own(db, path, called):
 def test_a_function_marked_innocuous(path):
     """ICU's `upper` and the like are marked so, and are taken."""
     apsw = pytest.importorskip("apsw")
+    # One file serves one SQLite library of a process, and the other tests' is Python's.
+    library = shutil.copy(LIBRARY, path.with_name("apsw.so"))
     db = apsw.Connection(str(path))
     db.enable_load_extension(True)
-    db.load_extension(str(LIBRARY.with_suffix("")))
+    db.load_extension(str(library))
     for sql in SCHEMA.split(";\n"):
         db.execute(sql)
     calls = []

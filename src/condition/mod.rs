@@ -33,16 +33,22 @@ pub fn check(connection: &Connection, source: &str, condition: Option<&str>) -> 
 }
 
 /// Statements that can all be prepared only if the condition is one expression. In a WHERE clause an
-/// aggregate is an error. What closes a parenthesis in one of the two does not fit into the other, and
-/// the parameter after it, whose name is not in the condition, shows that no comment is open.
-fn statements(source: &str, text: &str) -> [Statement; 2] {
+/// aggregate is an error. What closes a parenthesis in one of the first two does not fit into the other,
+/// and the parameter after it, whose name is not in the condition, shows that no comment is open. The
+/// last has it where it is used: SQLite looks closer there at what it need not evaluate in the others.
+fn statements(source: &str, text: &str) -> [Statement; 3] {
     let mut end = ":end".to_owned();
     while text.contains(&end) {
         end.push('_');
     }
-    let forms = [sql(Some(text)), format!("CASE WHEN {text}\n THEN 1 END")];
-    forms.map(|form| Statement {
-        sql: format!("SELECT 1 FROM {source} AS t WHERE {form} AND {end}"),
+    let matches = sql(Some(text));
+    let statements = [
+        format!("SELECT 1 FROM {source} AS t WHERE {matches} AND {end}"),
+        format!("SELECT 1 FROM {source} AS t WHERE CASE WHEN {text}\n THEN 1 END AND {end}"),
+        format!("SELECT {matches}, NOT {matches}, {end} FROM {source} AS t"),
+    ];
+    statements.map(|sql| Statement {
+        sql,
         end: end.clone(),
     })
 }
