@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
-use crate::value::Value;
+use crate::value::{self, Value};
 
 /// Options by their type. A JSON null is the same as an option that is not there.
 #[derive(Debug, Default, Clone)]
@@ -34,6 +34,16 @@ impl Object {
             ))),
             None => Ok(object),
         }
+    }
+
+    /// An option's whole number; `expected` says what it should be like. `None` if it is not there.
+    pub fn whole(&self, key: &str, expected: &str) -> Result<Option<i64>> {
+        let number = |value| {
+            whole(value).ok_or_else(|| {
+                Error::refused(format!("option {key} must be {expected}, not {value}"))
+            })
+        };
+        self.get(key).map(number).transpose()
     }
 
     pub fn get(&self, key: &str) -> Option<&Json> {
@@ -69,8 +79,8 @@ impl Object {
         match self.get(key) {
             None => Ok(None),
             Some(Json::Bool(flag)) => Ok(Some(*flag)),
-            Some(Json::Number(number)) if number.as_i64() == Some(0) => Ok(Some(false)),
-            Some(Json::Number(number)) if number.as_i64() == Some(1) => Ok(Some(true)),
+            Some(number) if whole(number) == Some(0) => Ok(Some(false)),
+            Some(number) if whole(number) == Some(1) => Ok(Some(true)),
             Some(other) => Err(Error::refused(format!(
                 "option {key} must be true or false, not {other}"
             ))),
@@ -91,6 +101,13 @@ impl Object {
             .map(Some)
             .ok_or_else(|| Error::refused(format!("option {key} must be {choices}, not {text}")))
     }
+}
+
+/// The whole number of a JSON value, be it written as `7.0`.
+pub fn whole(value: &Json) -> Option<i64> {
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().and_then(value::whole))
 }
 
 /// How many keys the text of a JSON object has, those that come twice included: what a colon outside
@@ -116,6 +133,26 @@ fn count_keys(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_whole_however_they_are_written() {
+        let whole = |text: &str| whole(&serde_json::from_str(text).unwrap_or_default());
+        assert_eq!([whole("7"), whole("7.0"), whole("7e0")], [Some(7); 3]);
+        assert_eq!(whole("-0.0"), Some(0));
+        assert_eq!(whole("9223372036854775807"), Some(i64::MAX));
+        assert_eq!(whole("-9223372036854775808.0"), Some(i64::MIN));
+        for other in [
+            "7.5",
+            "9223372036854775808",
+            "1e300",
+            "\"7\"",
+            "true",
+            "null",
+            "[]",
+        ] {
+            assert_eq!(whole(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn keys_are_counted_in_the_outermost_object() {

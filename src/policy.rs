@@ -34,18 +34,13 @@ pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     let mut object = Object::parse(rest.first().copied().unwrap_or(Value::Null), &known)?;
     let enabled = object.switch("enabled")?.unwrap_or(true);
     object.remove("enabled");
-    let priority = match object.remove("priority") {
-        None => PRIORITY,
-        Some(priority) => priority.as_i64().ok_or_else(|| {
-            Error::refused(format!(
-                "option priority must be a whole number, not {priority}; the least goes first"
-            ))
-        })?,
-    };
-    let hot_days = match hot_days {
-        Value::Integer(days) => Owned::Integer(*days),
-        Value::Text(text) if text.starts_with(VARIABLE) => Owned::Text((*text).to_owned()),
-        Value::Null if object.get("before").is_none() => {
+    let priority = object.whole("priority", "a whole number (the least goes first)")?;
+    let priority = priority.unwrap_or(PRIORITY);
+    object.remove("priority");
+    let hot_days = match (*hot_days, hot_days.whole()) {
+        (_, Some(days)) => Owned::Integer(days),
+        (Value::Text(text), _) if text.starts_with(VARIABLE) => Owned::Text(text.to_owned()),
+        (Value::Null, _) if object.get("before").is_none() => {
             return Err(Error::refused(
                 "hot_days is NULL; give a number of days, or 'env:NAME'",
             ));
@@ -90,6 +85,7 @@ pub fn archive_policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> 
     let Some(Value::Text(name)) = arguments.first() else {
         return Err(Error::refused("the table's name must be text"));
     };
+    settings::check_writable(connection)?;
     let name = unquote(name);
     let dropped = catalog::exists(connection)?
         && write_transaction(connection, || policies::remove(connection, &name))?;
@@ -116,9 +112,12 @@ impl PolicyRecord {
 /// The number of days, which an environment variable or its setting may say.
 fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
     let variable = match hot_days {
-        Owned::Integer(days) => return Ok(*days),
         Owned::Text(text) => text.strip_prefix(VARIABLE).unwrap_or(text),
-        _ => return Err(Error::refused("hot_days in the catalog is not a number")),
+        number => {
+            return Value::from(number)
+                .whole()
+                .ok_or_else(|| Error::refused("hot_days in the catalog is not a whole number"));
+        }
     };
     if let Some(setting) = Setting::of_variable(variable) {
         return match setting.is_hot_days() {

@@ -69,7 +69,25 @@ pub enum Value<'a> {
     Blob(&'a [u8]),
 }
 
+/// The whole number that a REAL is, if it is one of 64 bits. Drivers for JavaScript have only one kind of
+/// number, and bind each as a REAL.
+pub fn whole(real: f64) -> Option<i64> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63
+    let fits = real.fract() == 0.0 && (-LIMIT..LIMIT).contains(&real);
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole, and fits")]
+    fits.then_some(real as i64)
+}
+
 impl<'a> Value<'a> {
+    /// The whole number that a caller gives, be it as a REAL.
+    pub fn whole(self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(number),
+            Self::Real(real) => whole(real),
+            _ => None,
+        }
+    }
+
     /// The value for text that a UTF-8 database stores as `bytes`.
     pub fn from_utf8(bytes: &'a [u8]) -> Self {
         match std::str::from_utf8(bytes) {

@@ -111,25 +111,29 @@ fn cutoff(hot_days: Value<'_>, before: Option<&str>) -> Result<i64> {
         (Value::Null, None) => Err(Error::refused(
             "hot_days is NULL; give a number of days, or the option before",
         )),
-        (Value::Integer(days @ 0..), None) => time::cutoff(clock::now(), days)
-            .ok_or_else(|| Error::refused(format!("hot_days {BEFORE_TIME}"))),
-        (Value::Integer(_), None) => Err(Error::refused("hot_days must not be negative")),
         (_, Some(_)) => Err(Error::refused(
             "hot_days and the option before exclude each other; make hot_days NULL",
         )),
-        _ => Err(Error::refused("hot_days must be a whole number of days")),
+        (days, None) => match days.whole() {
+            Some(days @ 0..) => time::cutoff(clock::now(), days)
+                .ok_or_else(|| Error::refused(format!("hot_days {BEFORE_TIME}"))),
+            Some(_) => Err(Error::refused("hot_days must not be negative")),
+            None => Err(Error::refused("hot_days must be a whole number of days")),
+        },
     }
 }
 
 fn expire_before(object: &Object, cutoff: i64) -> Result<Option<i64>> {
-    let Some(days) = object.get("expire_days") else {
-        return Ok(None);
+    let expected = "a whole number of days, at least 1";
+    let days = match object.whole("expire_days", expected)? {
+        None => return Ok(None),
+        Some(days @ 1..) => days,
+        Some(days) => {
+            return Err(Error::refused(format!(
+                "option expire_days must be {expected}, not {days}"
+            )));
+        }
     };
-    let days = days.as_i64().filter(|days| *days > 0).ok_or_else(|| {
-        Error::refused(format!(
-            "option expire_days must be a whole number of days, at least 1, not {days}"
-        ))
-    })?;
     let before = time::cutoff(clock::now(), days)
         .ok_or_else(|| Error::refused(format!("option expire_days {BEFORE_TIME}")))?;
     match before <= cutoff {

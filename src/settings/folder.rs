@@ -88,10 +88,23 @@ fn archive_root(database: Option<&Path>, config: &Config) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Refuses a database that cannot be written.
+/// Refuses a connection that cannot write the database: what it cannot change there, it is not to change
+/// anywhere else, either. Every function that writes anything asks this first.
 pub fn check_writable(connection: &Connection) -> Result<()> {
     match connection.is_readonly(MAIN_DB)? {
-        true => Err(Error::refused("the database is read-only")),
+        true => Err(Error::refused(
+            "the database is read-only; call it on a connection that can write",
+        )),
+        false => check_not_query_only(connection),
+    }
+}
+
+/// Refuses a connection that cannot write even TEMP tables.
+pub fn check_not_query_only(connection: &Connection) -> Result<()> {
+    match connection.query_row("PRAGMA query_only", [], |row| row.get(0))? {
+        true => Err(Error::refused(
+            "the connection is read-only, as PRAGMA query_only is on; call it on one that can write",
+        )),
         false => Ok(()),
     }
 }

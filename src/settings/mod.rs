@@ -14,10 +14,11 @@ use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 use serde_json::{Value as Json, json};
 
-pub use self::folder::{archive, check_writable, folder, folder_variable};
+pub use self::folder::{archive, check_not_query_only, check_writable, folder, folder_variable};
 pub use self::list::*;
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::options::whole;
 
 /// The source of a value that nobody has set, which may be one that nobody could set.
 const DEFAULT: &str = "its default";
@@ -82,7 +83,7 @@ impl Setting {
             Kind::Number { min, max } => {
                 let number = match value {
                     Json::String(text) => text.trim().parse().ok(),
-                    other => other.as_i64(),
+                    other => whole(other),
                 };
                 match number {
                     Some(number) if (min..=max).contains(&number) => Ok(json!(number)),
@@ -103,9 +104,10 @@ impl Setting {
                 _ => Err(refuse("an amount of memory like 512MB or 2GB".to_owned())),
             },
             Kind::Switch => {
-                let word = match value {
-                    Json::String(text) => text.trim().to_ascii_lowercase(),
-                    other => other.to_string(),
+                let word = match (value, whole(value)) {
+                    (Json::String(text), _) => text.trim().to_ascii_lowercase(),
+                    (_, Some(number)) => number.to_string(),
+                    (other, None) => other.to_string(),
                 };
                 match word.as_str() {
                     "true" | "on" | "yes" | "1" => Ok(json!(true)),
@@ -123,6 +125,7 @@ impl Setting {
         {
             let value = match value {
                 Owned::Integer(number) => json!(number),
+                Owned::Real(number) => json!(number),
                 Owned::Text(text) => json!(text),
                 _ => Json::Null,
             };
