@@ -130,16 +130,17 @@ def test_what_cannot_have_a_schedule(path):
 
     with closing(connect(":memory:")) as memory:
         assert schedule(memory) == dict.fromkeys(["database", "times", "next", "error"]) | {
-            "running": False
+            "scheduled": False,
+            "running": False,
         }
         assert schedule(memory, None) == {"stopped": False}
     with closing(connect(path)) as db:
         db.execute("SELECT archive_config('auto_archive_enabled', 'false')")
         with pytest.raises(sqlite3.OperationalError, match="archive_config.'auto_archive_enabled'"):
             schedule(db, "03:30")
-        assert schedule(db)["running"] is False
+        assert schedule(db)["scheduled"] is False
         db.execute("SELECT archive_config('auto_archive_enabled', 'true')")
-        assert schedule(db, "03:30")["running"] is True
+        assert schedule(db, "03:30")["scheduled"] is True
 
 
 def test_a_schedule_shows_its_times(db, path):
@@ -158,7 +159,7 @@ def test_a_schedule_shows_its_times(db, path):
         wait(lambda: threads() == 1, seconds=5)
         assert schedule(other, None) == {"stopped": True}
     wait(lambda: threads() == 0, seconds=5)
-    assert schedule(db)["running"] is False and schedule(db, None) == {"stopped": False}
+    assert schedule(db)["scheduled"] is False and schedule(db, None) == {"stopped": False}
 
 
 def test_it_runs_after_its_connection_closed(path):
@@ -168,6 +169,28 @@ def test_it_runs_after_its_connection_closed(path):
     wait(lambda: runs(path) >= 2)
     assert int(last_slot(path)[17:19]) % 2 == 0
     wait(lambda: str(path) not in open_files())
+
+
+def test_a_run_that_is_going_on(path):
+    """`running` is true while a run of the schedule is going on, also if the schedule was stopped or
+    started again meanwhile; `scheduled` is not about runs."""
+
+    def shown(db, *times):
+        found = schedule(db, *times)
+        return found["scheduled"], found["running"]
+
+    with closing(connect(path)) as db, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        assert shown(db) == (False, False)
+        assert shown(db, "03:30") == (True, False)
+        # The run waits for the lock that others hold.
+        other.execute("BEGIN IMMEDIATE")
+        schedule(db, EVERY_SECOND)
+        wait(lambda: shown(db) == (True, True))
+        assert schedule(db, None) == {"stopped": True} and shown(db) == (False, True)
+        assert shown(db, "03:30") == (True, True)
+        other.execute("ROLLBACK")
+        wait(lambda: shown(db) == (True, False))
+        assert runs(path) == 1 and schedule(db, None) == {"stopped": True}
 
 
 def test_three_processes_run_a_slot_once(path):
@@ -180,11 +203,11 @@ def test_three_processes_run_a_slot_once(path):
             END""")
         with child(path) as one, child(path) as two, child(path) as three:
             for each in (one, two, three):
-                assert ask(each, "SELECT archive_schedule('*/2 * * * * *')")["running"]
+                assert ask(each, "SELECT archive_schedule('*/2 * * * * *')")["scheduled"]
             wait(lambda: runs(path) >= 4)
             for each in (one, two, three):
                 shown = ask(each, "SELECT archive_schedule()")
-                assert shown["running"] and shown["error"] is None
+                assert shown["scheduled"] and shown["error"] is None
         slots = [time for (time,) in db.execute("SELECT time FROM slot ORDER BY time")]
     times = [datetime.fromisoformat(slot.replace("Z", "+00:00")) for slot in slots]
     steps = {b - a for a, b in zip(times, times[1:])}
@@ -228,7 +251,7 @@ def test_a_database_that_is_gone_is_not_made_again(path):
         schedule(db, EVERY_SECOND)
         path.unlink()
         shown = wait(lambda: (shown := schedule(db))["error"] and shown)
-        assert shown["running"] and "unable to open database file" in shown["error"]
+        assert shown["scheduled"] and "unable to open database file" in shown["error"]
         assert list(path.parent.glob("test.db*")) == []
         assert schedule(db, None) == {"stopped": True}
 
@@ -250,7 +273,7 @@ def test_a_process_ends_when_it_wants_to(path, times):
 @pytest.mark.skipif(not shutil.which("sqlite3"), reason="needs the sqlite3 shell")
 def test_the_shell_ends_when_its_input_does(path):
     """The same for SQLite's own shell."""
-    script = f".load {LIBRARY.with_suffix('')}\nSELECT archive_schedule('03:30') ->> 'running';\n"
+    script = f".load {LIBRARY.with_suffix('')}\nSELECT archive_schedule('03:30') ->> 'scheduled';\n"
     command = [shutil.which("sqlite3"), str(path)]
     done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=5)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
@@ -264,12 +287,12 @@ child = os.fork()
 connection = sqlite3.connect(path, isolation_level=None)
 connection.enable_load_extension(True)
 connection.load_extension(library)
-running = "SELECT archive_schedule({}) ->> 'running'"
+scheduled = "SELECT archive_schedule({}) ->> 'scheduled'"
 if child == 0:
-    shown = [connection.execute(running.format(times)).fetchone()[0] for times in ("", "'03:30'")]
+    shown = [connection.execute(scheduled.format(times)).fetchone()[0] for times in ("", "'03:30'")]
     os._exit(0 if shown == [0, 1] else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert connection.execute(running.format("")).fetchone()[0] == 1
+assert connection.execute(scheduled.format("")).fetchone()[0] == 1
 """
 
 
@@ -287,7 +310,7 @@ def test_the_environment_starts_it_at_load(path, monkeypatch):
     for switch in (None, "", "false"):
         monkeypatch.setenv("AUTO_ARCHIVE_ENABLED", switch or "")
         with closing(connect(path)) as db:
-            assert schedule(db)["running"] is False
+            assert schedule(db)["scheduled"] is False
     monkeypatch.setenv("AUTO_ARCHIVE_ENABLED", "true")
     connect(":memory:").close()
     connect(f"file:{path}?mode=ro", uri=True).close()
@@ -298,7 +321,7 @@ def test_the_environment_starts_it_at_load(path, monkeypatch):
             assert schedule(other)["times"] == "04:30"
         schedule(db, None)
         with closing(connect(path)) as other:
-            assert schedule(other)["running"] is False
+            assert schedule(other)["scheduled"] is False
 
 
 @pytest.mark.parametrize("variable", ["CLEANUP_CRON_TIMES", "AUTO_ARCHIVE_ENABLED"])
@@ -387,7 +410,7 @@ def test_a_process_that_is_killed_in_the_midst_loses_nothing(path, stage):
     with process(
         CHILD, path, FAULTS_LIBRARY.with_suffix(""), fault=f"{stage}:kill", stdin=subprocess.PIPE
     ) as doomed:
-        assert ask(doomed, every_two)["running"]
+        assert ask(doomed, every_two)["scheduled"]
         assert doomed.wait(timeout=30) == -9
 
     def rows(table):
@@ -399,7 +422,7 @@ def test_a_process_that_is_killed_in_the_midst_loses_nothing(path, stage):
         table = "all_t" if connection.execute(found).fetchone()[0] else "t"
     assert rows(table) == expected
     with child(path) as running:
-        assert ask(running, every_two)["running"]
+        assert ask(running, every_two)["scheduled"]
         done = (
             "SELECT count(*) FROM archive_history WHERE operation = 'nightly' AND status = 'done'"
         )

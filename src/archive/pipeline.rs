@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 use super::pending::Publishing;
 use super::plan::{FileRows, Plan};
@@ -22,7 +23,7 @@ const WAITING_BYTES: usize = 48 << 20;
 pub struct Pipeline<'a> {
     pub publisher: &'a Publisher<'a>,
     pub writer: &'a FileWriter,
-    /// How many threads write files; with none this one does.
+    /// How many threads write files, at most; with none this one does.
     pub workers: usize,
     /// Whether rows stay hot for now.
     pub staging: bool,
@@ -57,11 +58,17 @@ impl Pipeline<'_> {
         let (jobs, todo) = channel::<Job>();
         let (done, written) = channel();
         let (writer, todo) = (self.writer, Mutex::new(todo));
-        std::thread::scope(|scope| {
-            for _ in 0..self.workers {
+        thread::scope(|scope| {
+            let start = |_| {
                 let (todo, done) = (&todo, done.clone());
-                scope.spawn(move || work(writer, todo, &done));
-            }
+                let thread = thread::Builder::new().name("sqlite-cold".to_owned());
+                thread
+                    .spawn_scoped(scope, move || work(writer, todo, &done))
+                    .is_ok()
+            };
+            // Where the system has no more threads, those that there are write all files.
+            let workers = (0..self.workers).map(start).take_while(|started| *started);
+            let workers = workers.count();
             drop(done);
             // Both ends of this thread go when it fails, which stops the workers.
             let (jobs, written) = (jobs, written);
@@ -80,7 +87,7 @@ impl Pipeline<'_> {
                 let path = (self.path)(&rows, sequence);
                 let ticket = Ticket { bytes, read_at };
                 let job = Job { path, rows, ticket };
-                if self.workers == 0 {
+                if workers == 0 {
                     waiting -= self.publish(vec![write(writer, job)], published)?;
                     continue;
                 }

@@ -154,6 +154,13 @@ impl Post {
     }
 
     fn once(&self, address: &Address) -> Result<Option<String>, Failure> {
+        // ureq looks names up in a thread of its own, and panics if it cannot have one.
+        if let Err(error) = thread::Builder::new().spawn(|| {}) {
+            return Err(Failure {
+                reason: format!("no thread can be started to look its name up: {error}"),
+                passing: true,
+            });
+        }
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
         let config = Agent::config_builder()
             .timeout_global(Some(self.left()))

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -39,8 +40,8 @@ struct State {
     /// Slots up to this time have been dealt with.
     since: DateTime<Utc>,
     stop: bool,
-    /// Whether the thread is there.
-    running: bool,
+    /// Whether the thread waits for slots, or will again.
+    scheduled: bool,
     /// What went wrong at the last slot.
     error: Option<String>,
 }
@@ -48,17 +49,46 @@ struct State {
 /// The schedules of this process. A child that is forked has none: it does not have the threads.
 static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
-/// Schedules by database file. `None` is one that was stopped by a call: loading the library once more
-/// does not start it again.
+/// Schedules by database file.
 #[derive(Default)]
 struct Registry {
-    schedules: BTreeMap<PathBuf, Option<Arc<Schedule>>>,
+    schedules: BTreeMap<PathBuf, Entry>,
+}
+
+/// What this process does with a database file.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    /// `None` if it was stopped by a call: loading the library once more does not start it again.
+    schedule: Option<Arc<Schedule>>,
+    /// How many runs are going on, of this schedule or of one that was stopped since.
+    runs: Arc<AtomicUsize>,
+}
+
+/// A run that is going on while this lives.
+struct GoingOn<'r>(&'r AtomicUsize);
+
+impl<'r> GoingOn<'r> {
+    fn new(runs: &'r AtomicUsize) -> Self {
+        runs.fetch_add(1, Ordering::Relaxed);
+        Self(runs)
+    }
+}
+
+impl Drop for GoingOn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Registry {
-    fn running(&self, database: &Path) -> Option<Arc<Schedule>> {
-        let schedule = self.schedules.get(database)?.as_ref()?;
-        schedule.lock().running.then(|| Arc::clone(schedule))
+    fn schedule(&self, database: &Path) -> Option<Arc<Schedule>> {
+        let schedule = self.schedules.get(database)?.schedule.as_ref()?;
+        schedule.lock().scheduled.then(|| Arc::clone(schedule))
+    }
+
+    fn is_running(&self, database: &Path) -> bool {
+        let entry = self.schedules.get(database);
+        entry.is_some_and(|entry| entry.runs.load(Ordering::Relaxed) > 0)
     }
 }
 
@@ -67,7 +97,10 @@ impl Registry {
 pub fn archive_schedule(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
     match arguments.first() {
         None => Ok(show(file(connection).as_deref())),
-        Some(Value::Null) => Ok(json!({"stopped": stop(connection)})),
+        Some(Value::Null) => {
+            settings::check_writable(connection)?;
+            Ok(json!({"stopped": stop(connection)}))
+        }
         Some(Value::Text(text)) => {
             let times = Times::parse(text)?;
             if !AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(connection)?)? {
@@ -163,7 +196,7 @@ fn probe(database: &Path) -> Result<()> {
 /// Starts a thread for the database, or gives the one it has other times.
 fn start(database: &Path, times: Times) -> Result<()> {
     let mut registry = REGISTRY.lock();
-    if let Some(schedule) = registry.running(database) {
+    if let Some(schedule) = registry.schedule(database) {
         schedule.replace(times);
         return Ok(());
     }
@@ -172,20 +205,26 @@ fn start(database: &Path, times: Times) -> Result<()> {
             times,
             since: clock::now(),
             stop: false,
-            running: true,
+            scheduled: true,
             error: None,
         }),
         changed: Condvar::new(),
     });
-    let (shared, path) = (Arc::clone(&schedule), database.to_owned());
+    let entry = registry.schedules.get(database).cloned();
+    let entry = Entry {
+        schedule: Some(Arc::clone(&schedule)),
+        ..entry.unwrap_or_default()
+    };
+    let (runs, path) = (Arc::clone(&entry.runs), database.to_owned());
     // Detached: the process ends without waiting for it.
     thread::Builder::new()
         .name("cold-schedule".to_owned())
-        .spawn(move || shared.work(&path))
-        .map_err(|error| Error::refused(format!("cannot start a thread: {error}")))?;
-    registry
-        .schedules
-        .insert(database.to_owned(), Some(schedule));
+        .spawn(move || schedule.work(&path, &runs))
+        .map_err(|error| Error::refused(format!(
+                "no thread can be started for the schedule: {error}; let the process have more, or run \
+                 archive_run() from cron instead"
+            )))?;
+    registry.schedules.insert(database.to_owned(), entry);
     Ok(())
 }
 
@@ -195,14 +234,15 @@ fn stop(connection: &Connection) -> bool {
         return false;
     };
     let mut registry = REGISTRY.lock();
-    let running = registry.running(&database);
-    registry.schedules.insert(database, None);
-    running.inspect(|schedule| schedule.stop()).is_some()
+    let schedule = registry.schedule(&database);
+    registry.schedules.entry(database).or_default().schedule = None;
+    schedule.inspect(|schedule| schedule.stop()).is_some()
 }
 
 /// What `archive_schedule()` returns.
 fn show(database: Option<&Path>) -> Json {
-    let schedule = database.and_then(|database| REGISTRY.lock().running(database));
+    let registry = REGISTRY.lock();
+    let schedule = database.and_then(|database| registry.schedule(database));
     let state = schedule.as_ref().map(|schedule| schedule.lock());
     let state = state.as_deref();
     let next = state.and_then(|state| state.times.next(clock::now()));
@@ -213,7 +253,8 @@ fn show(database: Option<&Path>) -> Json {
             let next = next.with_timezone(&Local);
             next.to_rfc3339_opts(SecondsFormat::Secs, false)
         }),
-        "running": state.is_some(),
+        "scheduled": state.is_some(),
+        "running": database.is_some_and(|database| registry.is_running(database)),
         "error": state.and_then(|state| state.error.as_deref()),
     })
 }
@@ -227,7 +268,7 @@ impl Schedule {
     fn stop(&self) {
         let mut state = self.lock();
         state.stop = true;
-        state.running = false;
+        state.scheduled = false;
         self.changed.notify_all();
     }
 
@@ -242,10 +283,12 @@ impl Schedule {
     }
 
     /// The life of the thread.
-    fn work(&self, database: &Path) {
+    fn work(&self, database: &Path, runs: &AtomicUsize) {
         let _ = guard(|| {
             while let Some(slot) = self.wait() {
+                let going_on = GoingOn::new(runs);
                 let outcome = guard(|| slot::run(database, slot));
+                drop(going_on);
                 let mut state = self.lock();
                 state.error = outcome.err().map(|error| error.to_string());
                 // A slot that came during the run is not run again right after it.
@@ -253,7 +296,7 @@ impl Schedule {
             }
             Ok(())
         });
-        self.lock().running = false;
+        self.lock().scheduled = false;
     }
 
     /// Waits for the next slot; `None` if the thread is to end.
