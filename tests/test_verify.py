@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import pytest
 
@@ -45,6 +46,20 @@ def test_nothing_is_wrong(db, path):
     assert verify(db, "u") == {"files": 2, "rows": 200, "problems": []}
     tombstones.bury(db, 1, [7])
     assert verify(db) == {"files": 4, "rows": 399, "problems": []}
+
+
+def test_a_table_that_was_renamed(db, path):
+    """It goes by the name that it has now, before any run has looked; the old one is known while it is free."""
+    fill(db, path)
+    fill(db, path, "u", rows=100)
+    db.execute("DROP VIEW all_t")
+    db.execute("ALTER TABLE t RENAME TO new")
+    assert verify(db, "new") == verify(db, "t") == {"files": 2, "rows": 200, "problems": []}
+    db.execute("DROP VIEW all_u")
+    db.execute("ALTER TABLE u RENAME TO t")
+    assert verify(db, "t")["rows"] == verify(db, "u")["rows"] == 100
+    with pytest.raises(sqlite3.OperationalError, match="never been archived"):
+        verify(db, "other")
 
 
 @pytest.mark.parametrize(

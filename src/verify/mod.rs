@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 
 use self::row::CatalogRow;
 use self::values::Values;
-use crate::catalog::{self, tables};
+use crate::catalog::{self, identity};
 use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
@@ -36,7 +36,7 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     let mut table = None;
     if let Some(name) = wanted {
         let found = match present {
-            true => tables::find(connection, &name)?,
+            true => identity::find(connection, &name)?,
             false => None,
         };
         let unknown = || Error::refused(format!("{name} has never been archived"));
