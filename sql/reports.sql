@@ -2,7 +2,10 @@
 --
 --   sqlite3 -box forward.db < sql/reports.sql
 --
--- The table is task_queue with the columns created_at, status and error_message; change the names to yours.
+-- from the top of the repository; elsewhere, change ./dist/cold below to where the library is.
+--
+-- The table is task_queue with the columns created_at (a time), status, payload and error_message (text); change the
+-- names to yours.
 -- Each report is a table of this connection: it can be joined, filtered and sorted, and is computed anew
 -- each time it is read. The CASTs work on times that are still text, too.
 .bail on

@@ -86,6 +86,7 @@ def four(path):
     with closing(connect(path)) as db:
         for table in FOUR:
             fill(db, table)
+        db.execute("ALTER TABLE task_queue ADD COLUMN status TEXT DEFAULT 'done'")
         db.execute("SELECT archive_config('grace_hours', 0)").fetchall()
     done = shell(path, "policies.sql")
     assert done.returncode == 0, done.stderr
@@ -119,6 +120,24 @@ def assert_one_failed(summary):
     assert (summary["status"], summary["failed"], summary["rows"]) == ("failed", 1, 60)
     (error,) = summary["errors"]
     assert error.startswith("rule_logs: ") and failed["error"] in error
+
+
+def test_unfinished_tasks_stay(four):
+    """The example keeps tasks that wait, however old they are."""
+    with closing(connect(four)) as db:
+        db.execute("UPDATE task_queue SET status = 'pending' WHERE id <= 4")
+        assert run(db)["rows"] == 76
+        assert db.execute("SELECT count(*), min(id) FROM task_queue").fetchone() == (7, 1)
+
+
+def test_the_scripts_say_what_to_change():
+    """Each says which path is the library's; the reports name the columns that they need."""
+    for script in ("policies.sql", "nightly.sql", "reports.sql"):
+        text = (ROOT / "sql" / script).read_text()
+        head, _, rest = text.partition("\n.bail on\n")
+        assert ".load ./dist/cold\n" in rest and "change ./dist/cold below" in head
+    for column in ("created_at", "status", "payload", "error_message"):
+        assert column in head and column in rest
 
 
 def test_a_fifth_table_is_one_line(four):
