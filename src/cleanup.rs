@@ -165,8 +165,8 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
     let days = settings::RETENTION_DAYS.number(connection, options.get("retention_days"))?;
     let dry_run = options.flag("dry_run")?;
     let mut collected = Collected::default();
+    settings::check_writable(connection)?;
     if catalog::exists(connection)? {
-        settings::check_writable(connection)?;
         if !connection.is_autocommit() {
             // The caller's transaction may be about to publish, or to roll back.
             return Err(Error::refused("it cannot run inside a transaction"));

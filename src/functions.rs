@@ -19,38 +19,51 @@ use crate::nightly::schedule::{self, archive_schedule};
 use crate::policy::{archive_policy, archive_policy_drop};
 use crate::rename::{archive_adopt, archive_rename};
 use crate::restore::run::archive_restore;
-use crate::settings;
+use crate::settings::{self, Config, FUNCTIONS};
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
 use crate::value::Value;
 use crate::verify::archive_verify;
 
-/// What loading the library into a connection does.
-pub fn load(connection: &Connection) -> Result<()> {
-    add(connection)?;
-    schedule::start_by_environment(connection)
+/// Which functions and tables a connection gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    All,
+    /// Those that a host can leave to strangers: they change neither the database nor the disk nor the
+    /// process, and show nothing of its environment.
+    Reading,
 }
 
-/// Adds everything to a connection, and attaches the tables that were archived before.
-pub fn add(connection: &Connection) -> Result<()> {
-    register(connection, "archive_table", 2..=3, archive_table)?;
+impl Surface {
+    /// What the environment leaves of it. A word that is not known must not end in more than was meant.
+    fn within_environment(self) -> Result<Self> {
+        match FUNCTIONS.text(&Config::default())?.as_str() {
+            "all" => Ok(self),
+            "read" => Ok(Self::Reading),
+            other => Err(Error::refused(format!(
+                "ARCHIVE_FUNCTIONS must be read or all, not {other}"
+            ))),
+        }
+    }
+}
+
+/// What loading the library into a connection does.
+pub fn load(connection: &Connection, surface: Surface) -> Result<()> {
+    let surface = surface.within_environment()?;
+    add(connection, surface)?;
+    match surface {
+        Surface::All => schedule::start_by_environment(connection),
+        Surface::Reading => Ok(()),
+    }
+}
+
+/// Adds functions and tables to a connection, and attaches the tables that were archived before.
+pub fn add(connection: &Connection, surface: Surface) -> Result<()> {
+    if surface == Surface::All {
+        add_changing(connection)?;
+    }
     register(connection, "archive_attach", 0..=0, archive_attach)?;
-    register(connection, "archive_policy", 2..=3, archive_policy)?;
-    register(
-        connection,
-        "archive_policy_drop",
-        1..=1,
-        archive_policy_drop,
-    )?;
-    register(connection, "archive_run", 0..=1, archive_run)?;
-    register(connection, "archive_rename", 2..=2, archive_rename)?;
-    register(connection, "archive_adopt", 1..=2, archive_adopt)?;
-    register(connection, "archive_restore", 1..=2, archive_restore)?;
     register(connection, "archive_verify", 0..=1, archive_verify)?;
-    register(connection, "archive_gc", 0..=1, archive_gc)?;
-    register(connection, "archive_backup", 0..=1, archive_backup)?;
-    register(connection, "archive_config", 0..=2, archive_config)?;
-    register(connection, "archive_schedule", 0..=1, archive_schedule)?;
     register(connection, "archive_version", 0..=0, archive_version)?;
     let scans = ScanLog::default();
     vtab::register::<ColdTable>(connection, c"archive_cold", Kind::Declared, scans.clone())?;
@@ -64,6 +77,26 @@ pub fn add(connection: &Connection) -> Result<()> {
     // now, and archive_attach() says what is wrong.
     let _ = archive_attach(connection, &[]);
     Ok(())
+}
+
+/// The functions that are not for strangers.
+fn add_changing(connection: &Connection) -> Result<()> {
+    register(connection, "archive_table", 2..=3, archive_table)?;
+    register(connection, "archive_policy", 2..=3, archive_policy)?;
+    register(
+        connection,
+        "archive_policy_drop",
+        1..=1,
+        archive_policy_drop,
+    )?;
+    register(connection, "archive_run", 0..=1, archive_run)?;
+    register(connection, "archive_rename", 2..=2, archive_rename)?;
+    register(connection, "archive_adopt", 1..=2, archive_adopt)?;
+    register(connection, "archive_restore", 1..=2, archive_restore)?;
+    register(connection, "archive_gc", 0..=1, archive_gc)?;
+    register(connection, "archive_backup", 0..=1, archive_backup)?;
+    register(connection, "archive_config", 0..=2, archive_config)?;
+    register(connection, "archive_schedule", 0..=1, archive_schedule)
 }
 
 /// Makes `cold_t` and `all_t` of the table that has just been archived.
@@ -106,12 +139,13 @@ fn archive_config(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
         let value = match value {
             Value::Null => Json::Null,
             Value::Integer(number) => json!(number),
-            Value::Real(number) => json!(number),
+            Value::Real(number) if number.is_finite() => json!(number),
             Value::Text(text) => json!(text),
-            Value::RawText(..) | Value::Blob(_) => {
+            Value::Real(_) | Value::RawText(..) | Value::Blob(_) => {
                 return Err(Error::refused(format!("{key} must be text or a number")));
             }
         };
+        settings::check_writable(connection)?;
         settings::set(connection, key, &value)?;
     }
     settings::show(connection, key)

@@ -97,11 +97,11 @@ fn change(
     name: &str,
     mut body: impl FnMut(&mut ArchivedTable) -> Result<()>,
 ) -> Result<Json> {
+    settings::check_writable(connection)?;
     let never = || Error::refused(format!("{name} has never been archived"));
     if !catalog::exists(connection)? {
         return Err(never());
     }
-    settings::check_writable(connection)?;
     let archive = settings::archive(connection)?;
     let _lock = archive.lock()?;
     let table = write_transaction(connection, || {

@@ -19,6 +19,7 @@ FAULTS_LIBRARY = ROOT / "dist" / "faults" / FILE
 # Nothing of the machine's own settings may leak into a test.
 for variable in (
     "ARCHIVE_DIR",
+    "ARCHIVE_FUNCTIONS",
     "ARCHIVE_BATCH_SIZE",
     "ARCHIVE_MAX_WORKERS",
     "ARCHIVE_NOTIFY_URL",

@@ -59,7 +59,10 @@ pub fn archive(
     rule.check_condition(connection)?;
     let references = Checked::new(connection, &rule)?;
     let outcome = match options.dry_run {
-        true => dry_run(connection, &rule)?,
+        true => {
+            settings::check_not_query_only(connection)?;
+            dry_run(connection, &rule)?
+        }
         false => run(connection, &rule, &references, lock)?,
     };
     let Published {

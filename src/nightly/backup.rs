@@ -63,6 +63,7 @@ pub fn archive_backup(connection: &Connection, arguments: &[Value<'_>]) -> Resul
             ));
         }
     };
+    settings::check_writable(connection)?;
     if path.is_none() && patiently(|| keep(connection))? == 0 {
         return Err(Error::refused(
             "no backups are kept, as backup_keep is 0; give a path, or set it with \

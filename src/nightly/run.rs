@@ -74,6 +74,7 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     let skipped = |reason: &str| {
         Ok(json!({"status": "skipped", "reason": reason, "tables": [], "errors": []}))
     };
+    settings::check_writable(connection)?;
     if !settings::AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(connection)?)? {
         return skipped("auto_archive_enabled is false");
     }
@@ -83,7 +84,6 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     if !connection.is_autocommit() {
         return Err(Error::refused("it cannot run inside a transaction"));
     }
-    settings::check_writable(connection)?;
     let mut night = Night::begin(connection, request)?;
     let outcome = guard(|| {
         night.work();

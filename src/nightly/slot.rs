@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::{open, run};
 use crate::catalog;
 use crate::error::Result;
-use crate::functions;
+use crate::functions::{self, Surface};
 use crate::settings::{self, AUTO_ARCHIVE_ENABLED, Config};
 use crate::sql::{patiently, write_transaction};
 use crate::time::clock;
@@ -25,7 +25,7 @@ pub fn run(database: &Path, slot: DateTime<Utc>) -> Result<()> {
         return Ok(());
     }
     settings::check_writable(&connection)?;
-    functions::add(&connection)?;
+    functions::add(&connection, Surface::All)?;
     match claim(&connection, slot)? {
         true => run::scheduled(&connection),
         false => Ok(()),

@@ -31,6 +31,7 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
     let [table, rest @ ..] = arguments else {
         return Err(Error::Internal("too few arguments".into()));
     };
+    settings::check_not_query_only(connection)?;
     let archived = find_archived(connection, *table)?;
     let hot = find_hot(connection, &archived)?;
     let options = Options::new(connection, rest.first().copied().unwrap_or(Value::Null))?;

@@ -81,6 +81,15 @@ pub const DUCKDB_MEMORY_LIMIT: Setting = Setting {
     default: "",
 };
 
+/// Which functions loading the library adds: `all`, or `read`.
+pub const FUNCTIONS: Setting = Setting {
+    key: "functions",
+    variable: Some("ARCHIVE_FUNCTIONS"),
+    kind: Kind::Text,
+    place: Place::Environment,
+    default: "all",
+};
+
 /// How many hours `archive_run` leaves rows hot after they were copied.
 pub const GRACE_HOURS: Setting = Setting {
     key: "grace_hours",
@@ -194,7 +203,7 @@ pub const VACUUM_FREE_PERCENT: Setting = Setting {
 };
 
 /// All settings by name.
-pub const ALL: [&Setting; 21] = [
+pub const ALL: [&Setting; 22] = [
     &ARCHIVE_DIR,
     &AUTO_ARCHIVE_ENABLED,
     &BACKUP_KEEP,
@@ -203,6 +212,7 @@ pub const ALL: [&Setting; 21] = [
     &CLEANUP_CRON_TIMES,
     &COMPRESSION_LEVEL,
     &DUCKDB_MEMORY_LIMIT,
+    &FUNCTIONS,
     &GRACE_HOURS,
     &HOT_DAYS_LOG,
     &HOT_DAYS_SIGN,
