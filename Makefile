@@ -4,6 +4,7 @@
 #   make loadable FEATURES=lean dist/cold.so without it (under 5 minutes)
 #   make demo                   a 140 MB task queue, archived, measured and checked
 #   make test                   every test, with the library that users get
+#   make hostile                changed files and catalogs, 50 times as many as in make test
 #   make soak                   random queries against plain SQLite for half an hour
 #   make bench                  against the script one would write today, and parts by criterion
 #   make lint                   rustfmt and clippy, warnings are errors
@@ -27,7 +28,7 @@ else
   FILE  := cold.so
 endif
 
-.PHONY: loadable faults demo test soak bench lint setup-build setup-demo setup-python clean
+.PHONY: loadable faults mutator demo test hostile soak bench lint setup-build setup-demo setup-python clean
 
 # The lean and the full library share all compiled crates but DuckDB's own.
 loadable: setup-build
@@ -40,16 +41,24 @@ faults: setup-build
 	cargo build --release --no-default-features --features faults
 	@tests/install.sh $(TARGET)/$(BUILT) dist/faults/$(FILE)
 
+# The program that makes hostile files and reads them, with a reader whose memory it counts.
+mutator: setup-build
+	cargo build --release --no-default-features --features host-allocator --example hostile
+	@tests/install.sh $(TARGET)/examples/hostile dist/hostile
+
 # First impressions count: the full library if there is one, else the one that builds quickly.
 demo: setup-demo
 	@$(MAKE) --no-print-directory loadable FEATURES=$$(cat dist/features 2>/dev/null || echo lean)
 	$(SYSTEM_PYTHON) benches/demo.py
 
-test: setup-python faults
+test: setup-python faults mutator
 	@$(MAKE) --no-print-directory loadable FEATURES=$(FEATURES)
 	cargo test --release $(CARGO_FEATURES_$(FEATURES)) --lib
 	cargo test --release --manifest-path tests/hosts/rust/Cargo.toml --target-dir $(TARGET)/../host
 	$(PYTHON) -m pytest tests
+
+hostile: setup-python mutator loadable
+	HOSTILE_TIMES=50 nice $(PYTHON) -m pytest -q -s tests/test_hostile_mutations.py
 
 SOAK_SECONDS ?= 1800
 SOAK_SEED    := $(or $(SOAK_SEED),$(shell date +%s))

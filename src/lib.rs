@@ -43,5 +43,6 @@ pub mod verify;
 
 /// Decoding takes and gives back large buffers all the time. The system's allocator hands them to the
 /// kernel and gets them back page by page, which costs more than decompressing them.
+#[cfg(not(feature = "host-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

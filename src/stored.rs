@@ -21,6 +21,11 @@ const MAX_EXACT_INTEGER: i64 = 1 << 53;
 /// ours, and could ask for any amount of memory.
 pub const MAX_GROUP_ROWS: usize = 64 * 1024;
 
+/// The most row groups of a file: it ends at 32 MiB of values, a row group of the smallest with 64 Ki rows.
+pub const MAX_GROUPS: usize = 256;
+/// The most values of a file. Each counts 9 bytes at least towards the 48 MiB in which a file ends.
+pub const MAX_VALUES: usize = 8 << 20;
+
 /// The name of the column that carries the rowid of a table where no column does.
 pub const ROWID_COLUMN: &str = "_archive_rowid";
 

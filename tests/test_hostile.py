@@ -1,6 +1,7 @@
 """A database from a stranger, and callers that do odd things: nothing runs, hangs or lies."""
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -157,20 +158,32 @@ def test_what_moved_before_an_error_is_seen(path, monkeypatch):
     db.close()
 
 
-def replace_cold_file(db, path, table):
-    """Puts a crafted table in the place of a cold file, catalog row and all."""
+def cold_file(db, path):
+    """A cold file, and its name in the catalog."""
     ((name,),) = db.execute("SELECT path FROM archive_files('t') LIMIT 1").fetchall()
-    file = path.parent / "archive/parquet" / name
-    metadata = pyarrow.parquet.read_metadata(file).metadata
-    table = table.replace_schema_metadata({b"sqlite_cold": metadata[b"sqlite_cold"]})
-    pyarrow.parquet.write_table(table, file, row_group_size=table.num_rows)
-    content = file.read_bytes()
+    return path.parent / "archive/parquet" / name, name
+
+
+def forge(db, name, content):
+    """Puts the size and the checksums of a file into the catalog."""
     blocks = [content[start : start + 65536] for start in range(0, len(content), 65536)]
     sums = b"".join(xxhash.xxh3_64_digest(block)[::-1] for block in blocks)
     db.execute(
-        "UPDATE _archive_file SET rows = ?1, row_groups = 1, published = ?1, bytes = ?2, blocks = ?3"
-        " WHERE path = ?4",
-        [table.num_rows, len(content), sums, name],
+        "UPDATE _archive_file SET bytes = ?1, blocks = ?2, checksum = ?3 WHERE path = ?4",
+        [len(content), sums, xxhash.xxh3_128_digest(content), name],
+    )
+
+
+def replace_cold_file(db, path, table, **options):
+    """Puts a crafted table in the place of a cold file, catalog row and all."""
+    file, name = cold_file(db, path)
+    metadata = pyarrow.parquet.read_metadata(file).metadata
+    table = table.replace_schema_metadata({b"sqlite_cold": metadata[b"sqlite_cold"]})
+    pyarrow.parquet.write_table(table, file, row_group_size=table.num_rows, **options)
+    forge(db, name, file.read_bytes())
+    db.execute(
+        "UPDATE _archive_file SET rows = ?1, row_groups = 1, published = ?1 WHERE path = ?2",
+        [table.num_rows, name],
     )
 
 
@@ -195,6 +208,88 @@ def test_a_deeply_nested_schema_is_refused(db, path):
     replace_cold_file(db, path, pyarrow.table({"id": pyarrow.nulls(1, nested)}))
     with pytest.raises(sqlite3.DatabaseError, match="nested too deeply"):
         db.execute("SELECT count(*) FROM cold_t").fetchone()
+
+
+def test_a_dictionary_bomb_is_refused(db, path):
+    """A file of some kilobytes whose rows all refer to one long value would be 2.9 GB in memory."""
+    db.execute("CREATE TABLE t (ts TEXT, v BLOB)")
+    db.executemany("INSERT INTO t VALUES ('2020-01-01', ?)", [(b"x",), (b"y",)])
+    archive(db, "t", 7)
+    rows = 65_000
+    columns = {
+        "ts": pyarrow.array([None] * rows, pyarrow.int32()).cast(pyarrow.date32()),
+        "v": pyarrow.array([b"b" * 45_000] * 100 + [None] * (rows - 100), pyarrow.binary()),
+        "_archive_rowid": pyarrow.array(range(rows), pyarrow.int64()),
+    }
+    options = {"compression": "zstd", "write_page_index": True}
+    replace_cold_file(db, path, pyarrow.table(columns), **options)
+    assert db.execute("SELECT count(v) FROM cold_t").fetchone() == (100,)
+    columns["v"] = pyarrow.array([b"b" * 45_000] * rows, pyarrow.binary())
+    replace_cold_file(db, path, pyarrow.table(columns), **options)
+    assert cold_file(db, path)[0].stat().st_size < 400_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(sqlite3.DatabaseError, match="more values than its file can have"):
+        db.execute("SELECT count(v) FROM cold_t").fetchone()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256_000
+
+
+ALLOCATE = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.enable_load_extension(True)
+db.load_extension(sys.argv[2])
+try:
+    db.execute("SELECT count(*) FROM cold_t")
+except sqlite3.Error as error:
+    print(error)
+"""
+
+
+def ask(db, path):
+    """What a process of its own says to a query."""
+    db.close()
+    command = [sys.executable, "-c", ALLOCATE, str(path), str(LIBRARY.with_suffix(""))]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+
+
+def test_a_schema_that_claims_two_billion_columns_is_refused(db, path):
+    """The reader of Parquet makes room for as many children as a group says it has."""
+    fill(db)
+    archive(db, "t", 7)
+    file, name = cold_file(db, path)
+    content = file.read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    body, footer = content[: -8 - length], content[-8 - length : -8]
+    children = footer.index(b"arrow_schema\x15") + len(b"arrow_schema\x15")
+    footer = footer[:children] + b"\xfe\xff\xff\xff\x0f" + footer[children + 1 :]
+    content = body + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    file.write_bytes(content)
+    forge(db, name, content)
+    result = ask(db, path)
+    assert result.returncode == 0 and "its footer is malformed" in result.stdout
+
+
+def test_a_catalog_that_claims_two_billion_row_groups_is_refused(db, path):
+    """A scan makes a list of the row groups, and asks the catalog how many there are."""
+    fill(db)
+    archive(db, "t", 7)
+    db.execute("UPDATE _archive_file SET row_groups = 0x7fffffff")
+    result = ask(db, path)
+    assert result.returncode == 0 and "out of range" in result.stdout
+
+
+def test_huge_rows_are_read_back(db):
+    """A row that is larger than all that a page may be decompressed to is kept as it is: its bytes are in the
+    file, so that no claim has to be believed."""
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT, v, w)")
+    size = 34_000_000
+    db.execute("INSERT INTO t (ts, v, w) VALUES ('2020-01-01', zeroblob(?), printf('%.*c', ?, 'x'))", [size, size])
+    db.execute("INSERT INTO t (ts, v, w) VALUES ('2020-01-01', zeroblob(?), NULL)", [size // 2])
+    assert archive(db, "t", 7)["rows"] == 2
+    sums = "SELECT sum(length(v)), sum(length(w)), sum(v = zeroblob(length(v))) FROM cold_t"
+    assert db.execute(sums).fetchone() == (size + size // 2, size, 2)
+    assert db.execute("SELECT archive_verify() ->> 'problems'").fetchone() == ("[]",)
+    assert db.execute("SELECT archive_restore('t') ->> 'rows'").fetchone() == (2,)
 
 
 PANIC = """

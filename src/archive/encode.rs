@@ -219,15 +219,19 @@ pub fn repeats(groups: &[RowGroup], column: usize, encoding: Encoding) -> bool {
     true
 }
 
-/// The settings of the Parquet writer.
+/// The settings of the Parquet writer; without a level nothing is compressed.
 pub fn properties(
     columns: &[ColumnSettings<'_>],
     rows: usize,
-    compression_level: i32,
+    compression_level: Option<i32>,
 ) -> ParquetResult<WriterPropertiesBuilder> {
+    let compression = match compression_level {
+        Some(level) => Compression::ZSTD(ZstdLevel::try_new(level)?),
+        None => Compression::UNCOMPRESSED,
+    };
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("sqlite-cold version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(compression_level)?))
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES))
         .set_column_index_truncate_length(Some(STATISTICS_BYTES))

@@ -12,6 +12,7 @@ use parquet::file::metadata::KeyValue;
 use super::encode::{self, ColumnSettings};
 use super::plan::FileRows;
 use crate::catalog::files::FileRecord;
+use crate::cold::bounds::MAX_COMPRESSED;
 use crate::cold::decode::Scratch;
 use crate::cold::file::OpenFile;
 use crate::cold::range::Range;
@@ -148,7 +149,9 @@ impl FileWriter {
             })
             .collect();
         let metadata = description.to_json(&self.table, &self.declared);
-        let properties = encode::properties(&settings, rows.rows(), self.compression_level)?
+        let largest = rows.groups.iter().map(|group| group.bytes).max();
+        let level = (largest <= Some(MAX_COMPRESSED)).then_some(self.compression_level);
+        let properties = encode::properties(&settings, rows.rows(), level)?
             .set_key_value_metadata(Some(vec![KeyValue::new(METADATA_KEY.to_owned(), metadata)]))
             .build();
         let fields = columns

@@ -8,6 +8,7 @@ use super::tables;
 use crate::cold::range::{Kinds, Range};
 use crate::error::{Error, Result};
 use crate::storage::write::Seal;
+use crate::stored::{MAX_GROUPS, MAX_VALUES};
 use crate::time::clock;
 
 /// What a file is recognised by: who opens it checks all of it.
@@ -65,12 +66,16 @@ const SELECT: &str =
 fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
     // The CHECKs of the table can be switched off.
     let (id, rows, published): (i64, usize, usize) = (row.get(0)?, row.get(3)?, row.get(5)?);
-    let dead: usize = row.get(9)?;
+    let (row_groups, dead): (usize, usize) = (row.get(4)?, row.get(9)?);
     if published > rows || !(0..1 << 31).contains(&id) {
         return Err(rusqlite::Error::IntegralValueOutOfRange(5, row.get(5)?));
     }
     if dead > published {
         return Err(rusqlite::Error::IntegralValueOutOfRange(9, row.get(9)?));
+    }
+    // Who goes through them makes room for as many.
+    if !(1..=MAX_VALUES).contains(&rows) || !(1..=MAX_GROUPS).contains(&row_groups) {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(4, row.get(4)?));
     }
     let blocks = row.get_ref(8)?.as_blob()?.as_chunks::<8>().0;
     let seal = Seal {
@@ -84,7 +89,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
         record: FileRecord {
             path: row.get(2)?,
             rows,
-            row_groups: row.get(4)?,
+            row_groups,
             seal,
         },
         published,

@@ -13,12 +13,14 @@ use parquet::bloom_filter::Sbbf;
 use parquet::column::page::{PageIterator, PageReader};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
-use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::bounds::Limits;
 use super::decode::DecodedColumn;
 use super::footer::Footer;
+use super::pages::CheckedPages;
 use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
+use crate::sqlite::panic::guard;
 use crate::storage::read::VerifiedFile;
 use crate::storage::{Folder, Identity};
 use crate::stored::{Description, StoredColumn};
@@ -37,7 +39,7 @@ impl OpenFile {
     /// Opens the file that the catalog records.
     pub fn open(folder: &Folder, record: &FileRecord) -> Result<Self> {
         let bytes = VerifiedFile::open(folder, &record.path, &record.seal)?;
-        let footer = Footer::read(&bytes, record)?;
+        let footer = unharmed(bytes.path(), || Footer::read(&bytes, record))?;
         Ok(Self {
             identity: bytes.identity(),
             bytes: OnceCell::with_value(Arc::new(bytes)),
@@ -115,9 +117,24 @@ impl OpenFile {
 
     /// Reads all columns of a row group.
     pub fn decode_all(&self, group: usize) -> Result<Vec<DecodedColumn>> {
-        (0..self.columns().len())
-            .map(|column| self.decode(group, column))
-            .collect()
+        let mut bytes = 0;
+        let mut decode = |column: usize| {
+            let decoded = self.decode(group, column)?;
+            bytes += decoded.memory();
+            self.check_group(bytes)?;
+            Ok(decoded)
+        };
+        (0..self.columns().len()).map(&mut decode).collect()
+    }
+
+    /// Fails if the decoded pages of a row group take more than those of an honest file can.
+    pub fn check_group(&self, bytes: usize) -> Result<()> {
+        match bytes as u64 <= Limits::of(self.record.seal.bytes).group {
+            true => Ok(()),
+            false => Err(Error::damaged(self.path())(
+                "a row group has more bytes than its file can have",
+            )),
+        }
     }
 
     /// Reads some rows of a column, which are numbered within the row group: decompresses the pages
@@ -140,17 +157,14 @@ impl OpenFile {
             RowSelection::from(vec![skip, select])
         });
         let levels = self.footer.levels(column)?;
-        let batch = ParquetRecordBatchReader::try_new_with_row_groups(
-            levels,
-            &pages,
-            rows.len(),
-            selection,
-        )
-        .map_err(Error::reading(self.path()))?
-        .next()
-        .ok_or("a page is empty")
-        .map_err(Error::damaged(self.path()))?
-        .map_err(|error| self.arrow_error(error))?;
+        let batch = unharmed(self.path(), || {
+            ParquetRecordBatchReader::try_new_with_row_groups(levels, &pages, rows.len(), selection)
+                .map_err(Error::reading(self.path()))?
+                .next()
+                .ok_or("a page is empty")
+                .map_err(Error::damaged(self.path()))?
+                .map_err(|error| self.arrow_error(error))
+        })?;
         let Description { encoding, columns } = &self.footer.description;
         let stored = columns.get(column);
         let decoded = stored
@@ -177,12 +191,32 @@ impl OpenFile {
     pub fn bloom_filter(&self, group: usize, column: usize) -> Result<Option<Sbbf>> {
         match self.footer.chunk(group, column) {
             Some(chunk) if chunk.bloom_filter_offset().is_some() => {
-                Sbbf::read_from_column_chunk(chunk, &**self.bytes()?)
-                    .map_err(Error::reading(self.path()))
+                let bytes = self.bytes()?;
+                let filter = unharmed(self.path(), || {
+                    Sbbf::read_from_column_chunk(chunk, &**bytes)
+                        .map_err(Error::reading(self.path()))
+                })?;
+                match filter
+                    .as_ref()
+                    .is_some_and(|filter| filter.num_blocks() == 0)
+                {
+                    false => Ok(filter),
+                    true => Err(Error::damaged(self.path())("a bloom filter is empty")),
+                }
             }
             _ => Ok(None),
         }
     }
+}
+
+/// Calls the Parquet reader, which panics at some of what a file must not say.
+fn unharmed<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    guard(read).map_err(|error| match error {
+        Error::Internal(reason) => {
+            Error::damaged(path)(format!("the Parquet reader gave up ({reason})"))
+        }
+        other => other,
+    })
 }
 
 /// The pages of one row group, as the Parquet reader asks for them.
@@ -201,12 +235,9 @@ impl RowGroups for GroupPages<'_> {
     fn column_chunks(&self, leaf: usize) -> ParquetResult<Box<dyn PageIterator>> {
         let chunk = self.metadata.row_group(self.group).column(leaf);
         let index = self.metadata.page_index_for_row_group(self.group);
-        let pages = SerializedPageReader::new(
-            Arc::clone(&self.file),
-            chunk,
-            self.num_rows(),
-            index.page_locations(leaf).cloned(),
-        )?;
+        let locations = index.page_locations(leaf).cloned().unwrap_or_default();
+        let most = Limits::of(self.file.identity().bytes).pages;
+        let pages = CheckedPages::new(&self.file, chunk, self.num_rows(), locations, most)?;
         Ok(Box::new(OneChunk(Some(Box::new(pages)))))
     }
 

@@ -6,19 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::{DataType, Field, Fields};
+use bytes::{Buf, Bytes};
 use once_cell::sync::OnceCell;
 use parquet::arrow::{FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::data_type::ByteArray;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 use rusqlite::types::Value as Owned;
 
-use super::depth;
 use super::range::{Kinds, Range};
+use super::thrift::Reader;
+use super::{bounds, outline};
 use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
 use crate::storage::read::VerifiedFile;
@@ -54,10 +58,7 @@ impl Footer {
         } = *record;
         let path = file.path();
         let damaged = |reason: &str| Error::damaged(path)(reason);
-        depth::check(file)?;
-        let metadata = ParquetMetaDataReader::new()
-            .with_page_index_policy(PageIndexPolicy::Required)
-            .parse_and_finish(file)
+        let metadata = ParquetMetaDataReader::decode_metadata(&outline::read_footer(file, record)?)
             .map_err(Error::reading(path))?;
         let description = describe(&metadata).map_err(damaged)?;
         let mut starts = vec![0];
@@ -76,6 +77,8 @@ impl Footer {
             );
             return Err(damaged(&reason));
         }
+        bounds::check_columns(&metadata, &description.columns, rows).map_err(damaged)?;
+        let metadata = read_indexes(file, metadata)?;
         let roots = metadata.file_metadata().schema_descr();
         let leaves: Vec<usize> = (0..description.columns.len())
             .filter_map(|column| {
@@ -337,6 +340,89 @@ fn range(
         max: bound(max),
         ascending: false,
     })
+}
+
+/// Reads the indexes of a file's pages.
+fn read_indexes(file: &VerifiedFile, metadata: ParquetMetaData) -> Result<ParquetMetaData> {
+    let path = file.path();
+    let damaged = |reason: &'static str| Error::damaged(path)(reason);
+    let bytes = file.identity().bytes;
+    let span = bounds::check_chunks(&metadata, bytes).map_err(damaged)?;
+    let part = FilePart::read(file, span).map_err(Error::reading(path))?;
+    for chunk in metadata
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns())
+    {
+        let spans = bounds::index_spans(chunk, bytes).unwrap_or_default();
+        let shapes = [&outline::OFFSET_INDEX, &outline::COLUMN_INDEX];
+        for (span, shape) in spans.into_iter().zip(shapes) {
+            let index = part.get(span).map_err(Error::reading(path))?;
+            let passed = Reader::new(&index).pass(shape);
+            passed.ok_or_else(|| damaged("an index of pages is malformed"))?;
+        }
+    }
+    let mut reader = ParquetMetaDataReader::new_with_metadata(metadata)
+        .with_page_index_policy(PageIndexPolicy::Required);
+    reader
+        .read_page_indexes(&part)
+        .map_err(Error::reading(path))?;
+    let metadata = reader.finish().map_err(Error::reading(path))?;
+    bounds::check_pages(&metadata, bytes).map_err(damaged)?;
+    Ok(metadata)
+}
+
+/// Some bytes of a file, which are read once.
+struct FilePart {
+    /// Of the whole file.
+    length: u64,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl FilePart {
+    fn read(file: &VerifiedFile, span: Span<u64>) -> ParquetResult<Self> {
+        let length = usize::try_from(span.end - span.start)?;
+        Ok(Self {
+            length: file.len(),
+            start: span.start,
+            bytes: file.get_bytes(span.start, length)?,
+        })
+    }
+
+    fn get(&self, span: Span<u64>) -> ParquetResult<Bytes> {
+        let outside = || ParquetError::EOF("an index of pages is not where it can be".to_owned());
+        let within = |at: u64| {
+            let at = at
+                .checked_sub(self.start)
+                .and_then(|at| usize::try_from(at).ok());
+            at.filter(|at| *at <= self.bytes.len()).ok_or_else(outside)
+        };
+        let (start, end) = (within(span.start)?, within(span.end)?);
+        match start <= end {
+            true => Ok(self.bytes.slice(start..end)),
+            false => Err(outside()),
+        }
+    }
+}
+
+impl Length for FilePart {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for FilePart {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        let end = self.start.saturating_add(self.bytes.len() as u64);
+        Ok(self.get(start..end)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        self.get(start..start.saturating_add(length as u64))
+    }
 }
 
 fn describe(metadata: &ParquetMetaData) -> Result<Description, &'static str> {

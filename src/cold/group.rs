@@ -89,6 +89,8 @@ pub struct Group {
     /// Whether the last row comes first.
     pub descending: bool,
     columns: Vec<PagedColumn>,
+    /// Bytes that the pages of all columns take.
+    bytes: usize,
 }
 
 /// The pages of a column that have been decoded.
@@ -121,6 +123,7 @@ impl Group {
             selection: Selection::Span(0..published),
             descending,
             columns: Vec::new(),
+            bytes: 0,
         };
         group
             .columns
@@ -177,7 +180,13 @@ impl Group {
             let page_at = |row| footer.page_at(number, *column, row);
             self.selection.narrow(page_at, |_, rows| {
                 if let Some(first) = rows.first() {
-                    let page = paged.turn_to(&context, opened, (number, *column), *first)?;
+                    let page = paged.turn_to(
+                        &context,
+                        opened,
+                        (number, *column),
+                        *first,
+                        &mut self.bytes,
+                    )?;
                     let start = paged.span.start;
                     let matcher = Matcher::new(&page, predicate);
                     rows.retain(|row| matcher.may_pass(row - start, &mut scratch));
@@ -251,7 +260,13 @@ impl Group {
                 let column = self.columns.get_mut(stored).ok_or_else(no_column)?;
                 let mut position = 0;
                 while let Some(row) = self.selection.get(position) {
-                    column.turn_to(&context, opened, (self.number, stored), row)?;
+                    column.turn_to(
+                        &context,
+                        opened,
+                        (self.number, stored),
+                        row,
+                        &mut self.bytes,
+                    )?;
                     position = self.selection.position_of(column.span.end);
                 }
             }
@@ -291,7 +306,13 @@ impl Group {
                 wanted.store(true, Ordering::Relaxed);
             }
             let opened = self.file.open(&self.context)?;
-            paged.turn_to(&self.context, opened, (self.number, stored), row)?;
+            paged.turn_to(
+                &self.context,
+                opened,
+                (self.number, stored),
+                row,
+                &mut self.bytes,
+            )?;
         }
         let page = paged.current.as_ref().ok_or_else(no_column)?;
         Ok(page.value(row - paged.span.start, scratch))
@@ -305,8 +326,7 @@ impl Group {
 
     /// Bytes that its decoded pages take.
     pub fn memory(&self) -> usize {
-        let pages = self.columns.iter().flat_map(|column| &column.pages);
-        pages.flatten().map(|page| page.memory()).sum()
+        self.bytes
     }
 }
 
@@ -336,13 +356,15 @@ fn no_column() -> Error {
 }
 
 impl PagedColumn {
-    /// Makes the page with `row` the current one. `place` is the row group and the column.
+    /// Makes the page with `row` the current one. `place` is the row group and the column, `held` the bytes that
+    /// all pages of the row group take.
     fn turn_to(
         &mut self,
         context: &Context,
         opened: &OpenFile,
         place: (usize, usize),
         row: usize,
+        held: &mut usize,
     ) -> Result<Arc<DecodedColumn>> {
         let (group, column) = place;
         let footer = opened.footer();
@@ -374,6 +396,8 @@ impl PagedColumn {
                         page
                     }
                 };
+                *held += page.memory();
+                opened.check_group(*held)?;
                 Arc::clone(slot.insert(page))
             }
         };

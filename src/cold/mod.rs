@@ -11,22 +11,25 @@
 //! - [`group`]: a row group: which rows count, and their columns page by page
 //! - [`predicate`], [`range`]: what a term rules out, and what is known of values
 //! - [`selection`]: the rows that are left
-//! - [`file`](mod@file), [`footer`], [`depth`]: an open cold file, and what it says of itself
+//! - [`file`](mod@file), [`footer`]: an open cold file, and what it says of itself
+//! - [`outline`], [`bounds`], [`pages`], [`thrift`]: what a file claims, before anything is made of it
 //! - [`decode`]: Parquet columns back to SQLite values
 //! - [`live`]: a file and its rows that count, for who needs no query
 //! - [`cache`]: what was read and may be needed again
 //! - [`stats`]: what scans did
 
 pub mod ahead;
+pub mod bounds;
 pub mod cache;
 pub mod columns;
 pub mod decode;
-pub mod depth;
 pub mod file;
 pub mod footer;
 pub mod group;
 pub mod live;
 pub mod merge;
+pub mod outline;
+pub mod pages;
 pub mod plan;
 pub mod planner;
 pub mod predicate;
@@ -36,3 +39,4 @@ pub mod selection;
 pub mod state;
 pub mod stats;
 pub mod table;
+pub mod thrift;
