@@ -233,6 +233,32 @@ def test_a_dictionary_bomb_is_refused(db, path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256_000
 
 
+@pytest.mark.parametrize("kind", ["split", "unmarked", "honest"])
+def test_text_of_a_file_is_utf8(db, path, kind):
+    """Text that is not UTF-8 does not get into Rust's strings: neither two values that share a character,
+    which the reader of a delta encoding lets pass, nor in a column that is not marked as text."""
+    db.execute("CREATE TABLE t (ts TEXT, v TEXT)")
+    db.executemany("INSERT INTO t VALUES ('2020-01-01', ?)", [("x",), ("é",)])
+    archive(db, "t", 7)
+    data, kind_of = ("né".encode(), pyarrow.string()) if kind != "unmarked" else (b"n\xff", pyarrow.binary())
+    end = 1 if kind == "honest" else 2
+    offsets = b"".join(n.to_bytes(4, "little") for n in [0, end, len(data)])
+    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(data)]
+    columns = {
+        "ts": pyarrow.array([18262, 18262], pyarrow.int32()).cast(pyarrow.date32()),
+        "v": pyarrow.Array.from_buffers(kind_of, 2, buffers),
+        "_archive_rowid": pyarrow.array([1, 2], pyarrow.int64()),
+    }
+    options = {"compression": "zstd", "write_page_index": True, "use_dictionary": False}
+    options["column_encoding"] = {"v": "DELTA_LENGTH_BYTE_ARRAY"}
+    replace_cold_file(db, path, pyarrow.table(columns), **options)
+    if kind == "honest":
+        assert db.execute("SELECT v FROM cold_t").fetchall() == [("n",), ("é",)]
+    else:
+        with pytest.raises(sqlite3.DatabaseError, match="not what .* description says"):
+            db.execute("SELECT v FROM cold_t WHERE v LIKE 'n%' OR length(v) = 1").fetchall()
+
+
 ALLOCATE = """
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)

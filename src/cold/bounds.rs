@@ -8,7 +8,7 @@
 
 use std::ops::Range as Span;
 
-use parquet::basic::{Compression, Type};
+use parquet::basic::{Compression, ConvertedType, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use crate::stored::{MAX_VALUES, Storage, StoredColumn};
@@ -63,14 +63,16 @@ fn pages(chunk: &ColumnChunkMetaData, within: &Span<u64>) -> Option<Span<u64>> {
     (distinct && bytes.contains(&first)).then_some(bytes)
 }
 
-/// The Parquet types that a column's values are stored as, one for each chunk.
-fn types(storage: &Storage) -> Vec<Type> {
+/// The Parquet types that a column's values are stored as, one for each chunk, and whether it is marked as text: if
+/// not, the reader does not look whether text is UTF-8.
+fn types(storage: &Storage) -> Vec<(Type, bool)> {
     match storage {
-        Storage::Integer => vec![Type::INT64],
-        Storage::Real | Storage::Number => vec![Type::DOUBLE],
-        Storage::Text | Storage::Blob => vec![Type::BYTE_ARRAY],
-        Storage::Timestamp(shape) if shape.unit().is_none() => vec![Type::INT32],
-        Storage::Timestamp(_) => vec![Type::INT64],
+        Storage::Integer => vec![(Type::INT64, false)],
+        Storage::Real | Storage::Number => vec![(Type::DOUBLE, false)],
+        Storage::Text => vec![(Type::BYTE_ARRAY, true)],
+        Storage::Blob => vec![(Type::BYTE_ARRAY, false)],
+        Storage::Timestamp(shape) if shape.unit().is_none() => vec![(Type::INT32, false)],
+        Storage::Timestamp(_) => vec![(Type::INT64, false)],
         Storage::Mixed(fields) => fields
             .iter()
             .flat_map(|field| types(&field.storage()))
@@ -90,11 +92,12 @@ pub fn check_columns(
     let schema = metadata.file_metadata().schema_descr();
     let described = columns.iter().enumerate().flat_map(|(root, column)| {
         let types = types(&column.storage).into_iter();
-        types.map(move |physical| (root, physical))
+        types.map(move |(physical, text)| (root, physical, text))
     });
     let found = schema.columns().iter().enumerate().map(|(leaf, column)| {
         let root = schema.get_column_root_idx(leaf);
-        (root, column.physical_type())
+        let text = column.converted_type() == ConvertedType::UTF8;
+        (root, column.physical_type(), text)
     });
     let flat = |column: &parquet::schema::types::ColumnDescPtr| {
         column.max_rep_level() == 0 && (1..=2).contains(&column.max_def_level())

@@ -42,10 +42,10 @@ impl DecodedColumn {
             Storage::Number => Self::Number(array.as_primitive_opt()?.clone()),
             Storage::Text => match array.as_dictionary_opt::<Int32Type>() {
                 Some(dictionary) => {
-                    let values = dictionary.values().as_string_opt()?.clone();
-                    Self::Dictionary(dictionary.keys().clone(), values)
+                    let values = dictionary.values().as_string_opt()?;
+                    Self::Dictionary(dictionary.keys().clone(), whole(values)?)
                 }
-                None => Self::Text(array.as_string_opt()?.clone()),
+                None => Self::Text(whole(array.as_string_opt()?)?),
             },
             Storage::Blob => Self::Blob(array.as_binary_opt()?.clone()),
             Storage::Timestamp(Shape::Date) => Self::Date(array.as_primitive_opt()?.clone()),
@@ -148,6 +148,21 @@ impl DecodedColumn {
             Self::Mixed(children) => children.iter().flat_map(Self::parts).collect(),
         }
     }
+}
+
+/// The texts, if no character is divided among two of them: for a delta encoding the Parquet reader only looks
+/// whether all of them together are UTF-8.
+fn whole(texts: &StringArray) -> Option<StringArray> {
+    let bytes = texts.values();
+    let begins = |at: &i32| {
+        let byte = usize::try_from(*at).ok().map(|at| bytes.get(at));
+        byte.is_some_and(|byte| byte.is_none_or(|byte| byte & 0xC0 != 0x80))
+    };
+    texts
+        .value_offsets()
+        .iter()
+        .all(begins)
+        .then(|| texts.clone())
 }
 
 /// The numbers of a timestamp column, whatever its unit; the shape knows that.

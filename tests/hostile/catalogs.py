@@ -23,6 +23,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import LIBRARY, archive, connect  # noqa: E402
 
 SECONDS = 60
+# A copy, if the library is built anew meanwhile.
+TESTED = pathlib.Path(os.environ.get("HOSTILE_LIBRARY", LIBRARY))
 HOT = 15
 
 NUMBERS = [0, 1, -1, 2, 7, 255, 65536, 2**31 - 1, 2**31, 2**32 + 1, 2**45, 2**63 - 1, -(2**63)]
@@ -43,7 +45,7 @@ CALLS = """
     SELECT archive_verify('t')
     SELECT archive_restore('t', '{"dry_run":true}')
     SELECT archive_restore('t')
-    SELECT archive_restore('u', '{"on_conflict":"skip"}')
+    SELECT archive_restore('u', '{"on_conflict":"ignore"}')
     SELECT archive_table('t', 9000)
     SELECT archive_table('t', 9000, '{"dry_run":true}')
     SELECT archive_table('u', 9000)
@@ -52,7 +54,7 @@ CALLS = """
     SELECT archive_gc('{"retention_days":0}')
     SELECT archive_attach()
     SELECT archive_adopt('t')
-    SELECT archive_config('zstd_level', 5)
+    SELECT archive_config('max_workers', 1)
     SELECT * FROM archive_files('t')
     SELECT * FROM archive_history
     SELECT archive_rename('t', 'u')
@@ -66,7 +68,7 @@ CALLS = [line.strip() for line in CALLS.strip().splitlines()]
 def build(folder):
     """A database with two archived tables, tombstones, staged files and a policy; its hot rows."""
     path = folder / "test.db"
-    db = connect(path)
+    db = connect(path, TESTED)
     for table in ["t", "u"]:
         db.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT, v)")
         for number in range(60):
@@ -170,7 +172,7 @@ def attack(seed, template, hot, folder, outcomes):
     calls = rng.sample(CALLS, 4)
     db = None
     try:
-        db = connect(path, pathlib.Path(os.environ.get("HOSTILE_LIBRARY", LIBRARY)))
+        db = connect(path, TESTED)
     except sqlite3.Error as error:
         outcomes[re.sub(r"\d+", "", str(error))[:90]] += 1
     for call in calls if db else []:

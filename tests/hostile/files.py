@@ -30,6 +30,8 @@ from conftest import LIBRARY, archive, connect  # noqa: E402
 
 MUTATOR = ROOT / "dist/hostile"
 SECONDS = 60
+# A copy, if the library is built anew meanwhile.
+TESTED = pathlib.Path(os.environ.get("HOSTILE_LIBRARY", LIBRARY))
 MEGABYTES = 300
 BATCH = 200
 
@@ -51,7 +53,7 @@ CALLS = [line.strip() for line in CALLS.strip().splitlines()]
 
 def build(folder):
     """A database with an archived table of every kind of column; its one cold file."""
-    db = connect(folder / "test.db")
+    db = connect(folder / "test.db", TESTED)
     db.execute(f"CREATE TABLE t ({COLUMNS})")
     for number in range(400):
         mixed = [number, f"m{number}", b"m" * (number % 30), number / 3, None][number % 5]
@@ -88,7 +90,7 @@ def attack(seed, content, template, name, folder, outcomes):
     if rng.randrange(10):
         forge(path, content)
     faulthandler.dump_traceback_later(SECONDS, exit=True)
-    db = connect(path, pathlib.Path(os.environ.get("HOSTILE_LIBRARY", LIBRARY)))
+    db = connect(path, TESTED)
     for call in rng.sample(CALLS, 3):
         try:
             db.execute(call).fetchall()

@@ -199,9 +199,9 @@ fn read_many(count: u64, first: u64) {
     std::fs::remove_dir_all(&root).expect("removed");
     println!(
         "{count} files from seed {first} in {:.0} s: {errors} errors ({gave_up} of them panics of the \
-         Parquet reader), {answers} answers, at most {:.1} MB and {:.0} ms",
+         Parquet reader), {answers} answers, at most {} KB and {:.0} ms",
         began.elapsed().as_secs_f64(),
-        peak as f64 / 1e6,
+        peak / 1000,
         slowest * 1e3
     );
     let mut reasons: Vec<(String, u64)> = reasons.into_iter().collect();

@@ -173,6 +173,11 @@ fn change_page(page: &mut Page, random: &mut Random) {
     }
 }
 
+/// The id of a field, perhaps.
+fn small(random: &mut Random) -> i64 {
+    i64::try_from(random.below(20)).expect("a small number")
+}
+
 /// Changes one value of a tree, or what is around it.
 fn twist(tree: &mut Node, random: &mut Random) {
     let place = random.below(tree.count());
@@ -194,8 +199,9 @@ fn twist(tree: &mut Node, random: &mut Random) {
             3 => drop(items.pop()),
             _ => {
                 if let Some(item) = items.first().cloned() {
-                    let more = 1 << random.below(17);
-                    items.resize((items.len() + more).min(100_000), item);
+                    // A file of some megabytes is enough.
+                    let more = (1 << random.below(17)) / item.count();
+                    items.resize(items.len() + more, item);
                 }
             }
         },
@@ -205,13 +211,13 @@ fn twist(tree: &mut Node, random: &mut Random) {
             let number = Node::Number(random.number());
             match (fields.get_mut(place), random.below(5)) {
                 (Some(field), 0) => field.1 = [1, 2, 3, 5, 6, 8, 9, 10, 11, 12][random.below(10)],
-                (Some(field), 1) => field.0 = [random.below(20) as i64, 65_538][random.below(2)],
+                (Some(field), 1) => field.0 = [small(random), 65_538][random.below(2)],
                 (Some(field), 2) => {
                     let twice = field.clone();
                     fields.push(twice);
                 }
                 (Some(_), 3) => drop(fields.remove(place)),
-                _ => fields.push((random.below(20) as i64, 6, number)),
+                _ => fields.push((small(random), 6, number)),
             }
         }
     }
