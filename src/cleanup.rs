@@ -4,7 +4,10 @@
 //!   the next run.
 //! - Those that were taken out of the catalog stay for the retention period from then on, however old
 //!   they are: a backup from before may still need them.
-//! - Any other (the caller rolled back, or a backup was restored) stays until it is that old itself.
+//! - One of a run that the catalog knows, but neither of these, stays until it is that old itself.
+//! - Any other is none of this catalog's business: the caller rolled back, a backup was restored, or this
+//!   catalog took the place of one that was lost, and the file has the only copy of its rows. It is
+//!   counted, and removed only if the caller says so.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -34,13 +37,22 @@ pub fn remove_unpublished(connection: &Connection, archive: &Archive, runs: &[Ru
     }
     let known = Known::read(connection)?;
     for file in archive.own_files()? {
-        let of_run = |run: &Run| file.path.contains(&format!("-{}-", run.token));
+        let of_run = |run: &Run| file.run == run.token;
         // A run may have published a file that has since been taken out of the catalog.
         if known.is_leftover(&file) && runs.iter().any(of_run) {
             archive.folder.remove(&file.path)?;
         }
     }
     Ok(())
+}
+
+/// Removes all files of a run that was rolled back with the caller's transaction, and its catalog rows
+/// with it.
+pub fn remove_undone(archive: &Archive, run: &Run) -> Result<()> {
+    let files = archive.own_files()?.into_iter();
+    files
+        .filter(|file| file.run == run.token)
+        .try_for_each(|file| archive.folder.remove(&file.path))
 }
 
 /// Closes the books on runs whose process died. The archive's lock must be held.
@@ -56,11 +68,25 @@ pub fn bury_dead_runs(connection: &Connection, archive: &Archive) -> Result<()> 
 }
 
 /// What the catalog knows of files.
+#[derive(Default)]
 struct Known {
     /// Those that it names.
     published: HashSet<String>,
     /// Those that it named once, and how long ago that ended.
     removed: HashMap<String, Duration>,
+    /// What the names of the files of its runs have in them.
+    runs: HashSet<String>,
+}
+
+/// What the catalog has to do with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It names the file.
+    Used,
+    /// It knows where the file is from, and that nothing has referred to it for so long.
+    Unused(Duration),
+    /// It knows nothing of the file, which is so old.
+    Unknown(Duration),
 }
 
 impl Known {
@@ -76,15 +102,13 @@ impl Known {
         };
         write_transaction(connection, || {
             if !catalog::exists(connection)? {
-                return Ok(Self {
-                    published: HashSet::new(),
-                    removed: HashMap::new(),
-                });
+                return Ok(Self::default());
             }
             let removed = files::removed(connection)?.into_iter();
             Ok(Self {
                 published: files::paths(connection)?,
                 removed: removed.map(|(path, at)| (path, age(&at))).collect(),
+                runs: runs::tokens(connection)?,
             })
         })
     }
@@ -94,11 +118,14 @@ impl Known {
         !self.published.contains(&file.path) && !self.removed.contains_key(&file.path)
     }
 
-    /// For how long nothing has referred to a file; `None` if something does.
-    fn unused_for(&self, file: &OwnFile) -> Option<Duration> {
-        match self.published.contains(&file.path) {
-            true => None,
-            false => Some(*self.removed.get(&file.path).unwrap_or(&file.age)),
+    fn standing(&self, file: &OwnFile) -> Standing {
+        if self.published.contains(&file.path) {
+            return Standing::Used;
+        }
+        match self.removed.get(&file.path) {
+            Some(time) => Standing::Unused(*time),
+            None if self.runs.contains(&file.run) => Standing::Unused(file.age),
+            None => Standing::Unknown(file.age),
         }
     }
 }
@@ -111,33 +138,50 @@ pub struct Collected {
     pub bytes: u64,
     /// Files that nothing refers to any more, but not for long enough.
     pub kept: u64,
+    /// Files of this database that its catalog knows nothing of, and that stay.
+    pub unknown: u64,
 }
 
-/// Removes files that nothing has referred to for `days`. The archive's lock must be held.
+/// What is to be collected.
+#[derive(Debug, Clone, Copy)]
+pub struct Collection {
+    /// For how many days nothing must have referred to a file.
+    pub retention_days: i64,
+    /// Whether files go that the catalog knows nothing of.
+    pub unknown: bool,
+    pub dry_run: bool,
+}
+
+/// Removes files that nothing has referred to for long enough. The archive's lock must be held.
 pub fn collect(
     connection: &Connection,
     archive: &Archive,
-    days: i64,
-    dry_run: bool,
+    collection: Collection,
 ) -> Result<Collected> {
-    let days = u64::try_from(days).unwrap_or(0);
+    let days = u64::try_from(collection.retention_days).unwrap_or(0);
     let retention = Duration::from_secs(days.saturating_mul(SECONDS_PER_DAY));
     let known = Known::read(connection)?;
     let mut collected = Collected::default();
     for file in archive.own_files()? {
-        match known.unused_for(&file) {
-            None => {}
-            Some(time) if time < retention => collected.kept += 1,
-            Some(_) => {
-                collected.files += 1;
-                collected.bytes += file.bytes;
-                if !dry_run {
-                    archive.folder.remove(&file.path)?;
-                }
+        let time = match known.standing(&file) {
+            Standing::Used => continue,
+            Standing::Unknown(_) if !collection.unknown => {
+                collected.unknown += 1;
+                continue;
             }
+            Standing::Unused(time) | Standing::Unknown(time) => time,
+        };
+        if time < retention {
+            collected.kept += 1;
+            continue;
+        }
+        collected.files += 1;
+        collected.bytes += file.bytes;
+        if !collection.dry_run {
+            archive.folder.remove(&file.path)?;
         }
     }
-    if !dry_run {
+    if !collection.dry_run {
         forget(connection, archive.folder.root(), &known, retention)?;
         archive.remove_empty_folders()?;
     }
@@ -158,12 +202,17 @@ fn forget(connection: &Connection, root: &Path, known: &Known, retention: Durati
 }
 
 /// `archive_gc([options])`: removes files that nothing refers to and that are older than the
-/// retention period, which leaves time to restore a backup that still refers to them.
+/// retention period, which leaves time to restore a backup that still refers to them. With the option
+/// `unknown_files` those go, too, that the catalog knows nothing of.
 pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
     let options = arguments.first().copied().unwrap_or(Value::Null);
-    let options = Object::parse(options, &["retention_days", "dry_run"])?;
-    let days = settings::RETENTION_DAYS.number(connection, options.get("retention_days"))?;
-    let dry_run = options.flag("dry_run")?;
+    let options = Object::parse(options, &["retention_days", "unknown_files", "dry_run"])?;
+    let retention_days = options.get("retention_days");
+    let collection = Collection {
+        retention_days: settings::RETENTION_DAYS.number(connection, retention_days)?,
+        unknown: options.flag("unknown_files")?,
+        dry_run: options.flag("dry_run")?,
+    };
     let mut collected = Collected::default();
     settings::check_writable(connection)?;
     if catalog::exists(connection)? {
@@ -174,17 +223,18 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
         let archive = settings::archive(connection)?;
         if archive.folder.exists()? {
             let _lock = archive.lock()?;
-            if !dry_run {
+            if !collection.dry_run {
                 bury_dead_runs(connection, &archive)?;
             }
-            collected = collect(connection, &archive, days, dry_run)?;
+            collected = collect(connection, &archive, collection)?;
         }
     }
     Ok(json!({
         "files": collected.files,
         "bytes": collected.bytes,
         "kept_files": collected.kept,
-        "retention_days": days,
-        "dry_run": dry_run,
+        "unknown_files": collected.unknown,
+        "retention_days": collection.retention_days,
+        "dry_run": collection.dry_run,
     }))
 }

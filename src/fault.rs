@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Every point there is, in the order of an archive run, then those of other flows. Tests walk this
 /// list, which `archive_version()` shows in a test build.
 #[cfg(feature = "faults")]
-pub const POINTS: [&str; 18] = [
+pub const POINTS: [&str; 20] = [
     "run.begin",
     "plan.chunk",
     "read.rows",
@@ -30,6 +30,8 @@ pub const POINTS: [&str; 18] = [
     "restore.insert",
     "restore.commit",
     "expire.commit",
+    "catalog.copy",
+    "catalog.rename",
 ];
 
 /// Passes the point `name`.

@@ -27,6 +27,7 @@ pub mod nightly;
 pub mod options;
 pub mod pace;
 pub mod policy;
+pub mod recover;
 pub mod rename;
 pub mod restore;
 pub mod rows;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::options::Object;
 use crate::pace::Pace;
+use crate::recover::copy;
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::storage::{Archive, Lock, folder_name};
@@ -58,6 +59,7 @@ pub fn archive(
     };
     rule.check_condition(connection)?;
     let references = Checked::new(connection, &rule)?;
+    let alone = lock.is_none();
     let outcome = match options.dry_run {
         true => {
             settings::check_not_query_only(connection)?;
@@ -71,7 +73,8 @@ pub fn archive(
         staged,
         discarded,
     } = outcome.published;
-    Ok(json!({
+    let changed = moved.rows + kept + staged + outcome.expired > 0 || outcome.discarded > 0;
+    let mut result = json!({
         "table": table.name,
         "cutoff": format_instant(options.cutoff),
         "rows": moved.rows,
@@ -83,8 +86,14 @@ pub fn archive(
         "staged": staged,
         "discarded_files": outcome.discarded + discarded,
         "dry_run": options.dry_run,
-        "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-    }))
+    });
+    // `archive_run` does this itself, when all tables are done.
+    result["catalog_copy"] = match alone && changed && !options.dry_run {
+        true => copy::after_run(connection),
+        false => Json::Null,
+    };
+    result["elapsed_ms"] = json!(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+    Ok(result)
 }
 
 /// Counts what would move; `files` is the number of folders it would go to.
@@ -125,11 +134,20 @@ fn run(
     let mut trace = None;
     if own_transactions {
         let outcome = run_traced(connection, rule, checked, lock, &mut trace);
-        return outcome.inspect_err(|_| remove_trace(connection, trace));
+        return outcome.inspect_err(|_| {
+            remove_trace(trace, |archive, run| {
+                cleanup::remove_unpublished(connection, archive, &[run])
+            });
+        });
     }
     let run = || run_traced(connection, rule, checked, lock, &mut trace);
     let outcome = transaction::part(connection, run);
-    outcome.inspect_err(|_| remove_trace(connection, trace))
+    outcome.inspect_err(|error| {
+        // Unless SQLite could not roll back.
+        if !matches!(error, Error::Internal(_)) {
+            remove_trace(trace, |archive, run| cleanup::remove_undone(archive, &run));
+        }
+    })
 }
 
 /// What a run leaves behind if it fails: its files, which nobody else may touch while the lock is
@@ -142,9 +160,9 @@ struct Trace {
 
 /// Removes what was written but not published. It is only a matter of space, and the error to
 /// report is the one that ended the run.
-fn remove_trace(connection: &Connection, trace: Option<Trace>) {
+fn remove_trace(trace: Option<Trace>, remove: impl FnOnce(&Archive, Run) -> Result<()>) {
     if let Some(trace) = trace {
-        let _ = cleanup::remove_unpublished(connection, &trace.archive, &[trace.run]);
+        let _ = remove(&trace.archive, trace.run);
     }
 }
 

@@ -36,6 +36,21 @@ const NEWEST: usize = FIRST + MIGRATIONS.len() - 1;
 /// The first letters of every catalog table's name.
 pub const PREFIX: &str = "_archive_";
 
+/// All tables of the catalog; what a table refers to comes before it.
+pub const TABLES: [&str; 11] = [
+    "_archive_meta",
+    "_archive_config",
+    "_archive_policy",
+    "_archive_table",
+    "_archive_schema",
+    "_archive_run",
+    "_archive_file",
+    "_archive_range",
+    "_archive_tombstone",
+    "_archive_removed",
+    "_archive_anchor",
+];
+
 /// The catalog's version, or `None` if the database has no catalog.
 pub fn version(connection: &Connection) -> Result<Option<usize>> {
     // No LIKE: an application may have put its own function in the place of SQLite's.
@@ -105,6 +120,12 @@ pub fn ensure(connection: &Connection) -> Result<()> {
         )?;
         Ok(())
     })
+}
+
+/// Makes the tables of the newest version in a database that has none.
+pub fn create_tables(connection: &Connection) -> Result<()> {
+    let create = |migration: &&str| connection.execute_batch(&in_main(migration));
+    Ok(MIGRATIONS.iter().try_for_each(create)?)
 }
 
 /// Tells the database from others. It is made of what a rollback does not change, so that files of a

@@ -1,5 +1,7 @@
 //! The history of runs.
 
+use std::collections::HashSet;
+
 use rusqlite::Connection;
 
 use crate::error::Result;
@@ -104,6 +106,13 @@ pub fn end(connection: &Connection, run: &Run, moved: Moved, error: Option<&str>
 pub fn newest(connection: &Connection) -> Result<i64> {
     let sql = "SELECT coalesce(max(id), 0) FROM main._archive_run";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// What the names of files have in them of all runs in the history.
+pub fn tokens(connection: &Connection) -> Result<HashSet<String>> {
+    let mut statement = connection.prepare("SELECT token FROM main._archive_run")?;
+    let tokens = statement.query_map([], |row| row.get(0))?;
+    Ok(tokens.collect::<Result<_, _>>()?)
 }
 
 /// Runs that never ended although no run is going on: their process died.

@@ -12,10 +12,11 @@ use crate::attach::archive_attach;
 use crate::catalog::policies::{self, PolicyRecord};
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
 use crate::catalog::{self, identity};
-use crate::cleanup;
+use crate::cleanup::{self, Collection};
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::policy;
+use crate::recover::copy;
 use crate::settings::{self, Config};
 use crate::sql::{quote, write_transaction};
 use crate::sqlite::filename::database_path;
@@ -123,6 +124,7 @@ struct Night<'c> {
     moved: Moved,
     leftovers: Json,
     vacuum: Json,
+    catalog_copy: Json,
     errors: Vec<String>,
 }
 
@@ -158,6 +160,7 @@ impl<'c> Night<'c> {
             moved: Moved::default(),
             leftovers: Json::Null,
             vacuum: json!({"skipped": "it was not asked for"}),
+            catalog_copy: Json::Null,
             errors: Vec::new(),
         })
     }
@@ -201,6 +204,13 @@ impl<'c> Night<'c> {
                 }
             }
         }
+        self.catalog_copy = match guard(|| copy::save(self.connection, &self.archive)) {
+            Ok(()) => json!("done"),
+            Err(error) => {
+                self.failed("the copy of the catalog", &error);
+                json!({"error": error.to_string()})
+            }
+        };
     }
 
     fn make_backup(&self) -> Result<Json> {
@@ -259,9 +269,17 @@ impl<'c> Night<'c> {
     }
 
     fn collect_leftovers(&self) -> Result<Json> {
-        let days = settings::RETENTION_DAYS.number(self.connection, None)?;
-        let collected = cleanup::collect(self.connection, &self.archive, days, false)?;
-        Ok(json!({"files": collected.files, "kept_files": collected.kept}))
+        let collection = Collection {
+            retention_days: settings::RETENTION_DAYS.number(self.connection, None)?,
+            unknown: false,
+            dry_run: false,
+        };
+        let collected = cleanup::collect(self.connection, &self.archive, collection)?;
+        Ok(json!({
+            "files": collected.files,
+            "kept_files": collected.kept,
+            "unknown_files": collected.unknown,
+        }))
     }
 
     fn shrink(&self) -> Result<Json> {
@@ -297,6 +315,7 @@ impl<'c> Night<'c> {
             "tables": self.tables,
             "leftovers": self.leftovers,
             "vacuum": self.vacuum,
+            "catalog_copy": self.catalog_copy,
             "errors": self.errors,
         }))
     }

@@ -19,6 +19,7 @@ use crate::catalog::tables::ArchivedTable;
 use crate::cleanup;
 use crate::condition;
 use crate::error::{Error, Result};
+use crate::recover::copy;
 use crate::settings;
 use crate::sql::{self, MoveMode, literal, unquote, write_transaction};
 use crate::table::{Column, Table};
@@ -49,6 +50,10 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         true => call.dry_run()?,
         false => call.run()?,
     };
+    let catalog_copy = match outcome.rows > 0 && !options.dry_run {
+        true => copy::after_run(connection),
+        false => Json::Null,
+    };
     Ok(json!({
         "table": hot.name,
         "rows": outcome.rows,
@@ -56,6 +61,7 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         "conflicts": outcome.conflicts,
         "renumbered_rows": outcome.renumbered,
         "cold_rows": files::cold_rows(connection, archived.id)?,
+        "catalog_copy": catalog_copy,
         "dry_run": options.dry_run,
         "elapsed_ms": u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
     }))

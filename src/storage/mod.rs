@@ -1,6 +1,7 @@
 //! All file access: the archive folder, the cold files in it, and its lock.
 //!
 //! - [`access`]: who may use what is made
+//! - [`copies`]: copies of catalogs
 //! - [`write`](mod@write): a cold file while it is written
 //! - [`read`](mod@read): a cold file that gives out only the bytes that were written
 //!
@@ -8,6 +9,7 @@
 //! stranger must not make us read or write elsewhere.
 
 pub mod access;
+pub mod copies;
 pub mod read;
 pub mod write;
 
@@ -186,9 +188,12 @@ impl Archive {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let path = entry.path();
-            if !name.starts_with(&prefix) || !name.ends_with(EXTENSION) {
+            let Some(rest) = name
+                .strip_prefix(&prefix)
+                .filter(|rest| rest.ends_with(EXTENSION))
+            else {
                 continue;
-            }
+            };
             let metadata = entry.metadata().map_err(Error::io(&path))?;
             let modified = metadata.modified().map_err(Error::io(&path))?;
             if let Ok(relative) = path.strip_prefix(root)
@@ -196,6 +201,7 @@ impl Archive {
             {
                 files.push(OwnFile {
                     path: portable(relative),
+                    run: rest.split('-').next().unwrap_or_default().to_owned(),
                     bytes: metadata.len(),
                     age: now.duration_since(modified).unwrap_or_default(),
                 });
@@ -243,6 +249,8 @@ impl Archive {
 pub struct OwnFile {
     /// Relative to the archive folder.
     pub path: String,
+    /// The token of the run that wrote it.
+    pub run: String,
     pub bytes: u64,
     /// How long ago it was written.
     pub age: Duration,

@@ -1,0 +1,109 @@
+//! The folder `.catalog` below the archive folder: copies of the catalogs of the databases whose cold
+//! files are there. No table's folder can have that name.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::access::Access;
+use super::{Folder, prepare, sync_folder};
+use crate::error::{Error, Result};
+use crate::fault;
+
+const FOLDER: &str = ".catalog";
+const EXTENSION: &str = ".db";
+/// The end of the name of a copy that is being written.
+const UNFINISHED: &str = ".new";
+/// How many copies of a catalog are kept.
+const KEPT: usize = 3;
+
+/// The copies of the catalog of one database.
+pub struct Copies {
+    folder: PathBuf,
+    access: Access,
+    /// What their names begin with.
+    prefix: String,
+}
+
+impl Copies {
+    /// `id` tells the database from others; of what it has, only letters and digits count.
+    pub fn new(archive: &Folder, id: &str) -> Self {
+        let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+        Self {
+            folder: archive.root().join(FOLDER),
+            access: archive.access().clone(),
+            prefix: format!("{id}-"),
+        }
+    }
+
+    /// The copies that there are, by their numbers; the newest last.
+    pub fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
+        let mut copies = Vec::new();
+        for path in self.entries()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let number = name
+                .strip_prefix(&self.prefix)
+                .and_then(|rest| rest.strip_suffix(EXTENSION));
+            if let Some(Ok(number)) = number.map(str::parse) {
+                copies.push((number, path));
+            }
+        }
+        copies.sort_unstable();
+        Ok(copies)
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::io(&self.folder))?,
+        };
+        entries
+            .map(|entry| Ok(entry.map_err(Error::io(&self.folder))?.path()))
+            .collect()
+    }
+
+    /// Makes a new copy: `write` fills the empty file. It has its name, and older ones go, only when it is
+    /// whole and durable. The archive's lock must be held.
+    pub fn add(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        prepare(&self.folder, &self.access)?;
+        let copies = self.list()?;
+        let number = copies.last().map_or(1, |(number, _)| number + 1);
+        let path = self
+            .folder
+            .join(format!("{}{number:08}{EXTENSION}", self.prefix));
+        let unfinished = path.with_extension(format!("{}{UNFINISHED}", &EXTENSION[1..]));
+        let remove = || match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(&unfinished)(error))
+            }
+            _ => Ok(()),
+        };
+        // One that a process left which died.
+        remove()?;
+        let written = self
+            .access
+            .create(&unfinished)
+            .map_err(Error::io(&unfinished))
+            .and_then(|_| write(&unfinished))
+            .and_then(|()| self.publish(&unfinished, &path));
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = remove();
+            return written;
+        }
+        let old = copies.len().saturating_sub(KEPT - 1);
+        for (_, path) in copies.iter().take(old) {
+            fs::remove_file(path).map_err(Error::io(path))?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, unfinished: &Path, path: &Path) -> Result<()> {
+        fault::point("catalog.copy")?;
+        let file = File::open(unfinished).map_err(Error::io(unfinished))?;
+        file.sync_all().map_err(Error::io(unfinished))?;
+        fs::rename(unfinished, path).map_err(Error::io(path))?;
+        fault::point("catalog.rename")?;
+        sync_folder(&self.folder)
+    }
+}
