@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -170,6 +173,30 @@ def test_a_word_that_is_not_known_fails_the_load(path, monkeypatch, word):
         with pytest.raises(sqlite3.OperationalError, match=f"must be read or all, not {word}"):
             load(db)
         assert functions(db) == set()
+
+
+@pytest.mark.parametrize("variable", ["ARCHIVE_FUNCTIONS", "ARCHIVE_DIR"])
+def test_a_variable_that_is_no_text_is_not_passed_over(full, variable):
+    """Whoever set it did not mean the default."""
+    program = """if True:
+        import sqlite3, sys
+        db = sqlite3.connect(sys.argv[1], isolation_level=None)
+        db.enable_load_extension(True)
+        try:
+            db.load_extension(sys.argv[2])
+            db.execute("SELECT archive_table('t', 7)")
+        except sqlite3.OperationalError as error:
+            print(error)
+    """
+    before = state(full)
+    done = subprocess.run(
+        [sys.executable, "-c", program, full, LIBRARY.with_suffix("")],
+        env={**os.environb, variable.encode(): b"read\xff"},
+        capture_output=True,
+        text=True,
+    )
+    assert f"the environment variable {variable} is not UTF-8" in done.stdout + done.stderr
+    assert state(full) == before
 
 
 @pytest.mark.parametrize("entry", ["sqlite3_cold_init", "sqlite3_extension_init"])

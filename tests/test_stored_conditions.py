@@ -131,6 +131,8 @@ BAD = {
     "one.x = 1": "no such column",
     "status = 'a' COLLATE mine": "no such collation",
     "RAISE(ABORT, 'x')": "RAISE",
+    "v = 1\0": "one SQL expression",
+    "v = 1) IS TRUE) --\0": "one SQL expression",
     "v /*": "one SQL expression",
     "": "one SQL expression",
 }

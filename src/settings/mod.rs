@@ -9,6 +9,7 @@ mod folder;
 mod list;
 
 use std::collections::HashMap;
+use std::env::VarError;
 
 use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
@@ -135,11 +136,19 @@ impl Setting {
             }
             return Ok((value, "config"));
         }
-        if let Some(variable) = self.variable
-            && let Ok(text) = std::env::var(variable)
-            && !text.is_empty()
-        {
-            return Ok((self.check(&json!(text), variable)?, "environment"));
+        if let Some(variable) = self.variable {
+            match std::env::var(variable) {
+                Ok(text) if !text.is_empty() => {
+                    return Ok((self.check(&json!(text), variable)?, "environment"));
+                }
+                // What somebody has set must not end in the default.
+                Err(VarError::NotUnicode(_)) => {
+                    return Err(Error::refused(format!(
+                        "the environment variable {variable} is not UTF-8"
+                    )));
+                }
+                _ => {}
+            }
         }
         Ok((self.check(&json!(self.default), DEFAULT)?, "default"))
     }
