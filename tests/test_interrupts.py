@@ -2,7 +2,8 @@
 lack of memory chooses, each row is there once, no transaction stays open that the caller did not
 begin, and all settings are back.
 
-INTERRUPTS says how many moments of each call are tried; `all` is every step of SQLite's machine.
+INTERRUPTS says at how many steps of SQLite's machine each call is interrupted (`all` is every one), and
+INTERRUPTS_RANDOM at how many random moments from another thread.
 """
 
 import json
@@ -11,12 +12,14 @@ import random
 import shutil
 import sqlite3
 import threading
+import time
 from contextlib import closing
 
 import pytest
 from conftest import LIBRARY, archive, connect
 
-MOMENTS = os.environ.get("INTERRUPTS", "12")
+MOMENTS = os.environ.get("INTERRUPTS", "3")
+RANDOM_MOMENTS = int(os.environ.get("INTERRUPTS_RANDOM", "300"))
 SEED = int(os.environ.get("INTERRUPTS_SEED", "11"))
 
 KINDS = {
@@ -66,7 +69,7 @@ CALLS = {
     "backup": (cold, "SELECT archive_backup()"),
 }
 # What may not be called inside a transaction.
-ALONE = {"run", "gc"}
+ALONE = {"run", "gc", "backup"}
 
 
 @pytest.fixture(scope="module")
@@ -151,35 +154,35 @@ def check(path, rows):
             assert other.execute(versions).fetchone() == (1,)
 
 
-def attempt(template, folder, name, way, step, inside):
-    """One interrupted call and all that must hold after it; returns the handler and whether it failed."""
+def attempt(template, folder, name, inside, interrupt):
+    """One call that `interrupt` makes and strikes, and all that must hold after it. Returns what that
+    returned, the last of which is whether the call failed."""
     source, rows = template
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, folder)
     path = folder / "test.db"
     sql = CALLS[name][1]
-    with closing(connect(path)) as db:
+    with closing(connect(path, check_same_thread=False)) as db:
         db.execute("PRAGMA foreign_keys = ON")
         if inside:
             db.execute("BEGIN")
             db.execute("INSERT INTO probe VALUES ('marker')")
-        handler, failed = strike(db, sql, way, step)
-        assert inside or not db.in_transaction
-        if inside and not failed:
+        outcome = interrupt(db, sql)
+        markers = db.execute("SELECT count(*) FROM probe").fetchone()[0]
+        if inside and not outcome[-1]:
             assert db.in_transaction
-        marker = db.execute("SELECT count(*) FROM probe").fetchone()[0]
         if db.in_transaction:
-            # The application goes on, and what is there becomes durable.
-            assert marker == 1
+            # It is the caller's. The application goes on, and what is there becomes durable.
+            assert inside and markers == 1
             db.execute("COMMIT")
         else:
-            assert marker == 0 if inside else True
+            assert markers == 0
         check_settings(db)
         check(path, rows)
         # No lock stayed behind: the same call can be made again.
         db.execute(sql).fetchall()
         check(path, rows)
-    return handler, failed
+    return outcome
 
 
 def steps(total):
@@ -199,7 +202,49 @@ def test_every_step(states, tmp_path, kind, name, way, inside):
         pytest.skip("it is not allowed there")
     template = states(kind, CALLS[name][0])
     folder = tmp_path / "try"
-    handler, failed = attempt(template, folder, name, "never", 0, inside)
+
+    def at(step):
+        return lambda db, sql: strike(db, sql, way, step)
+
+    handler, failed = attempt(template, folder, name, inside, at(1 << 60))
     assert not failed
     for step in steps(handler.count):
-        attempt(template, folder, name, way, step, inside)
+        attempt(template, folder, name, inside, at(step))
+
+
+def strike_later(delay):
+    """Calls a function while another thread interrupts the connection after a time."""
+
+    def interrupt(db, sql):
+        began = time.monotonic()
+        timer = threading.Timer(delay, db.interrupt)
+        timer.start()
+        try:
+            db.execute(sql).fetchall()
+            return time.monotonic() - began, False
+        except sqlite3.OperationalError as error:
+            assert "interrupted" in str(error), error
+            return time.monotonic() - began, True
+        finally:
+            # An interrupt that comes later must not hit what is checked.
+            timer.cancel()
+            timer.join()
+
+    return interrupt
+
+
+def test_random_moments(states, tmp_path):
+    rng = random.Random(SEED)
+    cases = [(kind, name, inside) for kind in KINDS for name in CALLS for inside in (False, True)]
+    cases = [case for case in cases if not (case[2] and case[1] in ALONE)]
+    lasts, struck = {}, 0
+    for number in range(RANDOM_MOMENTS):
+        kind, name, inside = case = cases[number % len(cases)]
+        template = states(kind, CALLS[name][0])
+        folder = tmp_path / "try"
+        if case not in lasts:
+            lasts[case], _ = attempt(template, folder, name, inside, strike_later(60))
+        delay = rng.uniform(0, lasts[case])
+        _, failed = attempt(template, folder, name, inside, strike_later(delay))
+        struck += failed
+    assert struck > RANDOM_MOMENTS / 10
