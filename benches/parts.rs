@@ -11,7 +11,8 @@ use cold::archive::write::FileWriter;
 use cold::cold::decode::Scratch;
 use cold::cold::file::OpenFile;
 use cold::rows::RowGroup;
-use cold::storage::{self, Folder};
+use cold::storage::Folder;
+use cold::storage::access::Access;
 use cold::table::{Column, Key, Table};
 use cold::time::canonical::{MAX_LENGTH, Shape};
 use cold::value::{Encoding, Value};
@@ -88,8 +89,8 @@ fn rows() -> FileRows {
 
 fn parts(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("sqlite-cold-bench-{}", std::process::id()));
-    let archive = Folder::new(folder.clone());
-    storage::prepare(&folder).expect("the temporary folder is writable");
+    let archive = Folder::new(folder.clone(), Access::default());
+    archive.prepare().expect("the temporary folder is writable");
     let table = table();
     let names: Vec<String> = table.columns.iter().map(|c| c.name.clone()).collect();
     let rows = rows();

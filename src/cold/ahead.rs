@@ -25,7 +25,7 @@ const ALONE: usize = 2;
 /// A scan that will stop before so many rows is not worth a thread.
 const MANY_ROWS: usize = 10_000;
 
-static THREADS: PerProcess<Threads> = PerProcess::new();
+static THREADS: PerProcess<Threads> = PerProcess::empty();
 
 /// The threads that decode ahead in this process.
 #[derive(Default)]

@@ -22,7 +22,7 @@ use crate::settings::{self, Config};
 use crate::sqlite::fork::PerProcess;
 use crate::storage::{Folder, Identity};
 
-static CACHE: PerProcess<Contents> = PerProcess::new();
+static CACHE: PerProcess<Contents> = PerProcess::empty();
 
 /// What an entry with so many bytes of data takes, with its place in the tables and what the
 /// allocator leaves unused, as measured.

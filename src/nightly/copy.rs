@@ -42,7 +42,7 @@ fn copy_pages(source: &Connection, target: &Path) -> Result<()> {
     copy.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(()))?;
     copy.execute_batch("PRAGMA synchronous = OFF")?;
     let backup = Backup::new(source, &mut copy)?;
-    let patience = Patience::new();
+    let patience = Patience::start();
     loop {
         match read_transaction(source, || all(&backup)) {
             Ok(StepResult::Done) => break,
@@ -77,7 +77,7 @@ fn locked() -> Error {
 pub struct Patience(Instant);
 
 impl Patience {
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 

@@ -65,7 +65,7 @@ pub fn copy(connection: &Connection, target: &Path) -> Result<bool> {
         buffer: vec![0; CHUNK_BYTES],
     };
     let mut turn = FIRST_TURN;
-    let mut patience = Patience::new();
+    let mut patience = Patience::start();
     let mut pass: Option<Pass> = None;
     loop {
         let before = pass.as_ref().map(|pass| pass.version);

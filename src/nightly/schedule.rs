@@ -47,7 +47,7 @@ struct State {
 }
 
 /// The schedules of this process. A child that is forked has none: it does not have the threads.
-static REGISTRY: PerProcess<Registry> = PerProcess::new();
+static REGISTRY: PerProcess<Registry> = PerProcess::empty();
 
 /// Schedules by database file.
 #[derive(Default)]

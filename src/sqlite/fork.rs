@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many forks lie between this process and the one that loaded the library.
@@ -35,6 +35,8 @@ pub fn generation() -> u32 {
 /// Makes forks known to this module from now on. The first call is the one that counts.
 #[cfg(unix)]
 pub fn watch() -> io::Result<()> {
+    use std::sync::atomic::AtomicBool;
+
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if WATCHED.swap(true, Ordering::AcqRel) {
         return Ok(());
@@ -161,7 +163,8 @@ struct Shared<T> {
 }
 
 impl<T: Default + Send> PerProcess<T> {
-    pub const fn new() -> Self {
+    /// Nothing yet.
+    pub const fn empty() -> Self {
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
         }
