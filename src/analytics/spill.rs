@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
+use crate::sqlite::fork;
 use crate::storage::access::{Access, create_private_folder};
 use crate::storage::{self, Lock};
 
@@ -23,6 +24,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 pub struct Spill {
     path: PathBuf,
     lock: Option<Lock>,
+    /// The process that it belongs to.
+    generation: u32,
 }
 
 impl Spill {
@@ -43,6 +46,7 @@ impl Spill {
         Some(Self {
             path,
             lock: Some(lock),
+            generation: fork::generation(),
         })
     }
 
@@ -53,6 +57,10 @@ impl Spill {
 
 impl Drop for Spill {
     fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // A child closes what it has from its parent, which still needs the folder.
+            return;
+        }
         remove(&self.path);
         drop(self.lock.take());
         if let Some(folder) = self.path.parent() {
