@@ -200,11 +200,11 @@ def test_a_child_has_threads_and_a_schedule_of_its_own(queue, path):
     if child == 0:
         signal.alarm(PATIENCE)
         own = connect(path)
-        (shown,) = own.execute("SELECT archive_schedule() ->> 'running'").fetchone()
+        (shown,) = own.execute("SELECT archive_schedule() ->> 'scheduled'").fetchone()
         (count,) = own.execute("SELECT count(note) FROM cold_queue").fetchone()
         own.close()
         os._exit(0 if (shown, count) == (0, 999) else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0
-    assert queue.execute("SELECT archive_schedule() ->> 'running'").fetchone() == (1,)
+    assert queue.execute("SELECT archive_schedule() ->> 'scheduled'").fetchone() == (1,)
     queue.execute("SELECT archive_schedule(NULL)")

@@ -41,7 +41,7 @@ def test_a_database_can_have_any_name(tmp_path, name):
     connection.execute("SELECT archive_policy('t', 7)")
     (summary,) = connection.execute("SELECT archive_run()").fetchone()
     assert json.loads(summary)["errors"] == []
-    (shown,) = connection.execute("SELECT archive_schedule('03:30') ->> 'running'").fetchone()
+    (shown,) = connection.execute("SELECT archive_schedule('03:30') ->> 'scheduled'").fetchone()
     connection.execute("SELECT archive_schedule(NULL)")
     assert shown == 1
     (removed,) = connection.execute("SELECT archive_gc('{\"retention_days\":0}') ->> 'files'").fetchone()
