@@ -210,6 +210,12 @@ def test_a_deeply_nested_schema_is_refused(db, path):
         db.execute("SELECT count(*) FROM cold_t").fetchone()
 
 
+def bomb(count, rows):
+    """A column with the same 45,000 bytes in its first `count` rows, and NULL in the others."""
+    keys = pyarrow.array([0] * count + [None] * (rows - count), pyarrow.int32())
+    return pyarrow.DictionaryArray.from_arrays(keys, pyarrow.array([b"b" * 45_000], pyarrow.binary()))
+
+
 def test_a_dictionary_bomb_is_refused(db, path):
     """A file of some kilobytes whose rows all refer to one long value would be 2.9 GB in memory."""
     db.execute("CREATE TABLE t (ts TEXT, v BLOB)")
@@ -218,13 +224,13 @@ def test_a_dictionary_bomb_is_refused(db, path):
     rows = 65_000
     columns = {
         "ts": pyarrow.array([None] * rows, pyarrow.int32()).cast(pyarrow.date32()),
-        "v": pyarrow.array([b"b" * 45_000] * 100 + [None] * (rows - 100), pyarrow.binary()),
+        "v": bomb(100, rows),
         "_archive_rowid": pyarrow.array(range(rows), pyarrow.int64()),
     }
     options = {"compression": "zstd", "write_page_index": True}
     replace_cold_file(db, path, pyarrow.table(columns), **options)
     assert db.execute("SELECT count(v) FROM cold_t").fetchone() == (100,)
-    columns["v"] = pyarrow.array([b"b" * 45_000] * rows, pyarrow.binary())
+    columns["v"] = bomb(rows, rows)
     replace_cold_file(db, path, pyarrow.table(columns), **options)
     assert cold_file(db, path)[0].stat().st_size < 400_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -75,8 +75,8 @@ impl ChunkReader for CheckedBytes {
 enum Dictionary {
     /// Of values of fixed length.
     Numbers,
-    /// The length of each of its values, and the greatest.
-    Lengths(Vec<u32>, u32),
+    /// Of values of any length, each after its length, and that of the longest.
+    Values(Bytes, u32),
 }
 
 /// The pages of a column chunk.
@@ -152,7 +152,7 @@ impl CheckedPages {
         }
     }
 
-    fn read_dictionary(&self, bytes: &[u8], count: u32) -> Option<Dictionary> {
+    fn read_dictionary(&self, bytes: &Bytes, count: u32) -> Option<Dictionary> {
         let count = usize::try_from(count).ok()?;
         if count > self.rows {
             return None;
@@ -160,17 +160,11 @@ impl CheckedPages {
         if let Some(width) = self.width() {
             return (count * width <= bytes.len()).then_some(Dictionary::Numbers);
         }
-        let (mut rest, mut longest) = (bytes, 0);
-        let mut lengths = Vec::with_capacity(count);
-        for _ in 0..count {
-            let (length, values) = rest.split_first_chunk::<LENGTH>()?;
-            let length = u32::from_le_bytes(*length);
-            rest = values.get(usize::try_from(length).ok()?..)?;
-            longest = longest.max(length);
-            lengths.push(length);
+        let mut longest = 0;
+        for length in lengths(bytes).take(count) {
+            longest = longest.max(length?);
         }
-        rest.is_empty()
-            .then_some(Dictionary::Lengths(lengths, longest))
+        Some(Dictionary::Values(bytes.clone(), longest))
     }
 
     /// `None` if the page says what cannot be.
@@ -235,12 +229,36 @@ impl CheckedPages {
             _ if *width > MAX_KEY_BITS => None,
             Dictionary::Numbers => Some(0),
             // Short values need not be added up: they are few bytes, whatever the keys are.
-            Dictionary::Lengths(_, longest) if self.rows as u64 * u64::from(*longest) <= FEW => {
+            Dictionary::Values(_, longest) if self.rows as u64 * u64::from(*longest) <= FEW => {
                 Some(0)
             }
-            Dictionary::Lengths(lengths, _) => sum_of_keys(keys, *width, count, lengths),
+            Dictionary::Values(bytes, _) => {
+                let lengths: Vec<u32> = lengths(bytes).map_while(|length| length).collect();
+                sum_of_keys(keys, *width, count, &lengths)
+            }
         }
     }
+}
+
+/// The lengths of values that come after each other, each after its length; `None` where a value is cut.
+fn lengths(bytes: &[u8]) -> impl Iterator<Item = Option<u32>> {
+    let cut = |bytes: &[u8]| {
+        let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
+        let length = u32::from_le_bytes(*length);
+        Some((
+            length,
+            rest.len().checked_sub(usize::try_from(length).ok()?)?,
+        ))
+    };
+    let mut left = bytes.len();
+    std::iter::from_fn(move || {
+        let rest = bytes.get(bytes.len() - left..)?;
+        (left > 0).then(|| {
+            let (length, after) = cut(rest)?;
+            left = after;
+            Some(length)
+        })
+    })
 }
 
 /// Adds up the `lengths` that the first `count` keys refer to. The keys are in runs, of one key or of `width` bits
