@@ -88,6 +88,7 @@ class Queries(Terms):
         shapes = [self.rows] * 10 + [self.groups, self.distinct, self.aggregate] * 2
         shapes += [self.join, self.joined_rows, self.each, self.windows, self.compound] * 1
         shapes += [self.common, self.paged_rows, self.wrong, self.compound, self.outer]
+        shapes += [self.outer_terms] * 3
         return self.rng.choice(shapes)()
 
     def where(self):
@@ -238,6 +239,38 @@ class Queries(Terms):
                 on = self.matched(one, self.pair)
         kind = rng.choice(["RIGHT JOIN", "FULL JOIN"])
         sql = f"FROM (SELECT * FROM {left} WHERE {few}) a {kind} {right} ON {on}"
+        return Query(f"SELECT a.id, b.id {sql} ORDER BY 1, 2", self.parameters, exact=True)
+
+    def outer_terms(self):
+        """Outer joins whose ON asks for more than a match, with any operator and of either side."""
+        rng, few = self.rng, ""
+        with self.over("a") as left:
+            one = self.pair
+            terms = [self.offered() for _ in range(rng.choice([0, 1, 1, 2]))]
+            if one.big or rng.random() < 0.2:
+                few = f" WHERE {self.few('a')}"
+            with self.over("b") as right:
+                on = rng.choice(["a.id = b.id", "a.ts = b.ts AND a.id = b.id", "b.id = a.id + 1"])
+                on = self.matched(one, self.pair) if few and rng.random() < 0.3 else on
+                terms += [self.offered() for _ in range(rng.choice([0, 0, 1, 2]))]
+        rng.shuffle(terms)
+        on = " AND ".join([on, *terms])
+        kind = rng.choice(["LEFT JOIN"] * 4 + ["RIGHT JOIN", "FULL JOIN"])
+        other, word = f"o.{rng.choice(OTHERS)}", rng.choice(["JOIN", "LEFT JOIN"])
+        third = f"{word} o ON {other} = a.ts AND {rng.choice([*terms, '1'])}"
+        rest = few.removeprefix(" WHERE ") or "1"
+        sql = rng.choice(
+            [
+                f"FROM {left} {kind} {right} ON {on}{few}",
+                f"FROM {left} {kind} {right} ON {on}{few}",
+                f"FROM {left} {kind} (SELECT * FROM {right}) b ON {on}{few}",
+                f"FROM (SELECT * FROM {left} WHERE {rest}) a {kind} {right} ON {on}",
+                f"FROM o CROSS JOIN {left} ON o.rowid = 3 {kind} {right} ON {on}{few}",
+                f"FROM {left} {kind} {right} ON {on} {third}{few}",
+                f"FROM {left} LEFT JOIN o ON {other} = a.id {kind} {right} ON {on}{few}",
+                f"FROM {left} {kind} ({right} {word} o ON {other} = b.ts) ON {on}{few}",
+            ]
+        )
         return Query(f"SELECT a.id, b.id {sql} ORDER BY 1, 2", self.parameters, exact=True)
 
     def joined_rows(self):

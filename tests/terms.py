@@ -144,6 +144,15 @@ class Terms(Filters):
         low, high = self.rng.choice([">", ">="]), self.rng.choice(["<", "<="])
         return f"({column} {low} {self.constant()} AND {column} {high} {self.constant()})"
 
+    def offered(self):
+        """A term that SQLite can offer to a virtual table, with any of the operators."""
+        rng = self.rng
+        column = f"{self.alias}.{rng.choice([*self.pair.asked, 'id', 'ts', 's', 's', 'nc'])}"
+        shapes = [self.alike, self.alike, self.compared, self.compared, self.ranged, self.listed]
+        present = f"{column} {rng.choice(['NOTNULL', 'NOT NULL', 'IS NOT NULL', 'ISNULL'])}"
+        either = f"({column} NOTNULL OR {self.compared()})"
+        return rng.choice([rng.choice(shapes)(), rng.choice(shapes)(), present, either])
+
     def paged(self):
         """Row values, as pages by key use them."""
         rng = self.rng

@@ -35,6 +35,8 @@ pub enum Operator {
     Compare(Comparison),
     /// `IN`, with all values at once.
     In,
+    /// Text that begins so, in any case of ASCII letters.
+    Begins,
 }
 
 /// How many are left of how many.
@@ -66,7 +68,7 @@ pub enum Offset {
 
 const OFFSETS: [(Offset, &str); 2] = [(Offset::Scan, "offset"), (Offset::Sqlite, "beyond")];
 
-const SYMBOLS: [(Operator, &str); 11] = [
+const SYMBOLS: [(Operator, &str); 12] = [
     (Operator::Compare(Comparison::Eq), "="),
     (Operator::Compare(Comparison::Lt), "<"),
     (Operator::Compare(Comparison::Le), "<="),
@@ -78,6 +80,7 @@ const SYMBOLS: [(Operator, &str); 11] = [
     (Operator::Compare(Comparison::Like), "LIKE"),
     (Operator::Compare(Comparison::Glob), "GLOB"),
     (Operator::In, "IN"),
+    (Operator::Begins, "BEGINS"),
 ];
 
 /// A column's name as one word.

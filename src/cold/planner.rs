@@ -63,6 +63,7 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
             (Operator::Compare(comparison), Some(value)) => {
                 Predicate::new(comparison, value, rules)
             }
+            (Operator::Begins, Some(value)) => Predicate::begins(value, rules.encoding),
             _ => None,
         };
         match predicate {
@@ -131,6 +132,7 @@ fn operator(
                 }
             }
         }
+        Comparison::Ge if query.is_beginning(constraint) => Some(Operator::Begins),
         _ => Some(Operator::Compare(comparison)),
     })
 }
@@ -219,6 +221,7 @@ impl Estimate {
             Operator::Compare(Comparison::IsNotNull) => 1.0,
             Operator::Compare(Comparison::Eq | Comparison::Is | Comparison::IsNull) => 0.1,
             Operator::In => 0.2,
+            Operator::Begins => 0.4,
             Operator::Compare(_) => 0.4,
         };
     }

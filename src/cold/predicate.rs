@@ -134,7 +134,19 @@ impl Predicate {
         } else {
             &['*', '?', '[', '\0']
         };
-        let prefix = pattern.split(wildcards).next()?.as_bytes();
+        let prefix = pattern.split(wildcards).next()?;
+        Self::starting_with(prefix.as_bytes(), any_case)
+    }
+
+    /// The predicate for text that begins with `start`, in any case of ASCII letters.
+    pub fn begins(start: Value<'_>, encoding: Encoding) -> Option<Self> {
+        match (start, encoding) {
+            (Value::Text(start), Encoding::Utf8) => Self::starting_with(start.as_bytes(), true),
+            _ => None,
+        }
+    }
+
+    fn starting_with(prefix: &[u8], any_case: bool) -> Option<Self> {
         let (low, high) = match any_case {
             true => (prefix.to_ascii_uppercase(), prefix.to_ascii_lowercase()),
             false => (prefix.to_vec(), prefix.to_vec()),

@@ -93,6 +93,7 @@ impl Scan {
                 Operator::Compare(comparison) => {
                     Predicate::new(comparison, arguments.value(position)?, rules)
                 }
+                Operator::Begins => Predicate::begins(arguments.value(position)?, rules.encoding),
                 Operator::In => {
                     let list = arguments.list(position)?;
                     Predicate::any_of(list.iter().map(Value::from), rules)

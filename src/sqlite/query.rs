@@ -45,10 +45,15 @@ impl Comparison {
             _ => return None,
         })
     }
+
+    /// Whether SQLite offers it to virtual tables only, as indexes of its own have no use for it.
+    fn is_auxiliary(self) -> bool {
+        matches!(self, Self::Like | Self::Glob | Self::IsNotNull)
+    }
 }
 
 /// A term of the WHERE clause, as xBestIndex shows it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Constraint {
     index: usize,
     /// The column, or `None` for the rowid.
@@ -78,6 +83,9 @@ const OFFSET: c_int = 74;
 const LISTS_SINCE: i32 = 3_038_000;
 /// Earlier ones offer the OFFSET of a UNION ALL to each of its arms.
 const OFFSET_SINCE: i32 = 3_046_001;
+/// Earlier ones offer auxiliary terms of an outer join's ON to the tables on the left of it, too, whose
+/// rows they must not keep out.
+const AUXILIARY_SINCE: i32 = 3_051_000;
 
 /// What xBestIndex is asked, and where its answer goes.
 pub struct Query<'a>(&'a mut ffi::sqlite3_index_info);
@@ -96,33 +104,68 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// Whether auxiliary terms are offered only where rows may be kept out by them. Nothing tells a term
+    /// of WHERE from one of ON; but there is a LIMIT only where the table is queried alone.
+    fn offers_auxiliary_rightly(&self) -> bool {
+        rusqlite::version_number() >= AUXILIARY_SINCE || self.limit_and_offset().0.is_some()
+    }
+
     /// The usable terms with a comparison that can be pushed down.
     pub fn constraints(&self) -> Vec<Constraint> {
+        let any = self.offers_auxiliary_rightly();
         let constraint = |(index, term): (usize, &ffi::sqlite3_index_constraint)| {
             Some(Constraint {
                 index,
                 column: usize::try_from(term.iColumn).ok(),
                 comparison: Comparison::from_code(term.op).filter(|_| term.usable != 0)?,
-                binary_collation: self.has_binary_collation(index),
+                binary_collation: self.has_collation(index, b"BINARY"),
             })
         };
         self.terms()
             .iter()
             .enumerate()
             .filter_map(constraint)
+            .filter(|constraint| any || !constraint.comparison.is_auxiliary())
             .collect()
     }
 
-    fn has_binary_collation(&self, index: usize) -> bool {
+    /// Whether `constraint` holds only for text that begins with its right-hand side, in any case of
+    /// ASCII letters. SQLite offers `s LIKE 'abc%'` as `s >= 'ABC' AND s < 'abd'` COLLATE NOCASE, too, and
+    /// these rightly also where it does not the LIKE.
+    pub fn is_beginning(&self, constraint: &Constraint) -> bool {
+        let terms = self.terms();
+        let pair = (terms.get(constraint.index), terms.get(constraint.index + 1));
+        let (Some(low), Some(high)) = pair else {
+            return false;
+        };
+        let like = |term: &ffi::sqlite3_index_constraint| {
+            c_int::from(term.op) == ffi::SQLITE_INDEX_CONSTRAINT_LIKE && term.iColumn == low.iColumn
+        };
+        let high_end = Constraint {
+            index: constraint.index + 1,
+            ..*constraint
+        };
+        constraint.comparison == Comparison::Ge
+            && Comparison::from_code(high.op) == Some(Comparison::Lt)
+            && high.usable != 0
+            && high.iColumn == low.iColumn
+            && [constraint, &high_end].map(|end| self.has_collation(end.index, b"NOCASE"))
+                == [true; 2]
+            && !self.offers_auxiliary_rightly()
+            && terms.iter().any(like)
+            && match (self.constant(constraint), self.constant(&high_end)) {
+                (Some(Value::Text(low)), Some(Value::Text(high))) => are_ends(low, high),
+                _ => false,
+            }
+    }
+
+    fn has_collation(&self, index: usize, wanted: &[u8]) -> bool {
         let info: *const ffi::sqlite3_index_info = self.0;
         let index = c_int::try_from(index).unwrap_or(c_int::MAX);
         // SAFETY: the function may be called within xBestIndex; the name lives as long.
         unsafe {
             let name = ffi::sqlite3_vtab_collation(info.cast_mut(), index);
-            !name.is_null()
-                && CStr::from_ptr(name)
-                    .to_bytes()
-                    .eq_ignore_ascii_case(b"BINARY")
+            !name.is_null() && CStr::from_ptr(name).to_bytes().eq_ignore_ascii_case(wanted)
         }
     }
 
@@ -246,5 +289,43 @@ impl<'a> Query<'a> {
         self.0.idxStr = sqlite_string(plan)?;
         self.0.needToFreeIdxStr = 1;
         Ok(())
+    }
+}
+
+/// Whether from `low` to `high` there is, in any case of letters, what begins with `low` and nothing else.
+fn are_ends(low: &str, high: &str) -> bool {
+    let mut next = low.to_ascii_lowercase().into_bytes();
+    if let Some(last) = next.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    // After '@' comes 'A', which is compared as 'a'.
+    next == high.as_bytes()
+        && next == high.to_ascii_lowercase().as_bytes()
+        && low == low.to_ascii_uppercase()
+        && !low.contains('\0')
+        && !low.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_a_beginning_if_nothing_else_is_in_it() {
+        for (low, high, is) in [
+            ("ABC", "abd", true),
+            ("2024-0", "2024-1", true),
+            ("Z", "{", true),
+            ("_`", "_a", true),
+            // '_' lies between '@' and 'a'.
+            ("@", "A", false),
+            ("abc", "abd", false),
+            ("ABC", "ABD", false),
+            ("ABC", "abe", false),
+            ("AB", "abd", false),
+            ("", "", false),
+        ] {
+            assert_eq!(are_ends(low, high), is, "{low} {high}");
+        }
     }
 }
