@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod cleanup;
 pub mod cold;
 pub mod condition;
+pub mod defaults;
 pub mod error;
 pub mod fault;
 pub mod functions;

@@ -1,7 +1,6 @@
 //! What SQLite knows of a table: its columns, and what identifies a row.
 
 use rusqlite::Connection;
-use rusqlite::types::Value as Owned;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
@@ -67,34 +66,6 @@ impl Column {
         };
         let (name, collation) = (quote(&self.name), quote(&self.collation));
         format!("{name} {declared_type} COLLATE {collation}")
-    }
-
-    /// What rows show that were there before ADD COLUMN: its DEFAULT with the column's affinity
-    /// applied, as SQLite does when it stores a value.
-    ///
-    /// Only a literal counts. The schema may be a stranger's, so no expression of it is run; nor
-    /// does SQLite add a column with another default to a table that has rows.
-    pub fn default_value(&self, connection: &Connection) -> Result<Owned> {
-        let Some(literal) = self.default.as_deref().and_then(parse_literal) else {
-            return Ok(Owned::Null);
-        };
-        let upper = self.declared_type.to_ascii_uppercase();
-        let real = ["REAL", "FLOA", "DOUB"]
-            .iter()
-            .any(|part| upper.contains(part));
-        let sql = match self.affinity() {
-            Affinity::Blob => return Ok(literal),
-            Affinity::Text => "SELECT iif(typeof(?1) IN ('integer', 'real'), CAST(?1 AS TEXT), ?1)",
-            Affinity::Numeric if real => {
-                "SELECT iif(typeof(?1) = 'integer' OR typeof(?1) = 'text' AND CAST(?1 AS REAL) = ?1,
-                            CAST(?1 AS REAL), ?1)"
-            }
-            Affinity::Numeric => {
-                "SELECT iif(typeof(?1) = 'text' AND CAST(?1 AS NUMERIC) = ?1,
-                            CAST(?1 AS NUMERIC), ?1)"
-            }
-        };
-        Ok(connection.query_row(sql, [literal], |row| row.get(0))?)
     }
 
     fn to_json(&self) -> Json {
@@ -240,65 +211,23 @@ impl Table {
         }
     }
 
+    /// The INTEGER PRIMARY KEY column.
+    pub fn rowid_alias(&self) -> Option<usize> {
+        match self.key {
+            Key::Rowid { alias, .. } => alias,
+            Key::Primary(_) => None,
+        }
+    }
+
     /// Whether SQLite may give a new row the rowid of one that is gone, which an application would
     /// take for an id it has seen.
     pub fn reuses_ids(&self) -> bool {
-        matches!(self.key, Key::Rowid { alias: Some(_), .. }) && !self.autoincrement
+        self.rowid_alias().is_some() && !self.autoincrement
     }
 
     /// Whether the rowid must be stored beside the columns to come back.
     pub fn stores_rowid(&self) -> bool {
         matches!(self.key, Key::Rowid { alias: None, .. })
-    }
-}
-
-/// Reads an SQL literal: a number with or without a sign, text, a blob, NULL, TRUE or FALSE, also in
-/// parentheses.
-fn parse_literal(sql: &str) -> Option<Owned> {
-    let sql = sql.trim();
-    if let Some(inner) = sql
-        .strip_prefix('(')
-        .and_then(|rest| rest.strip_suffix(')'))
-    {
-        return parse_literal(inner);
-    }
-    let text = |quoted: &str, quote: char| {
-        let inner = quoted.strip_prefix(quote)?.strip_suffix(quote)?;
-        let single = inner.replace(&format!("{quote}{quote}"), "");
-        (!single.contains(quote))
-            .then(|| inner.replace(&format!("{quote}{quote}"), &quote.to_string()))
-    };
-    match sql.to_ascii_uppercase().as_str() {
-        "NULL" => return Some(Owned::Null),
-        "TRUE" => return Some(Owned::Integer(1)),
-        "FALSE" => return Some(Owned::Integer(0)),
-        _ => {}
-    }
-    // SQLite takes text in double quotes for a literal here, too.
-    if let Some(text) = text(sql, '\'').or_else(|| text(sql, '"')) {
-        return Some(Owned::Text(text));
-    }
-    if let Some(hex) = sql
-        .strip_prefix(['x', 'X'])
-        .and_then(|rest| text(rest, '\''))
-    {
-        let (pairs, []) = hex.as_bytes().as_chunks::<2>() else {
-            return None;
-        };
-        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        return pairs
-            .iter()
-            .map(byte)
-            .collect::<Option<_>>()
-            .map(Owned::Blob);
-    }
-    let number = sql.strip_prefix('+').unwrap_or(sql).trim_start();
-    let numeric = number
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-    match number.parse() {
-        Ok(integer) => Some(Owned::Integer(integer)),
-        Err(_) => number.parse().ok().filter(|_| numeric).map(Owned::Real),
     }
 }
 
@@ -433,34 +362,6 @@ mod tests {
         assert_eq!(declared_type("GENERATED ALWAYS", false), "");
         assert_eq!(declared_type("ANY", true), "");
         assert_eq!(declared_type("ANY", false), "ANY");
-    }
-
-    #[test]
-    fn only_literals_are_defaults() {
-        for (sql, value) in [
-            ("5", Owned::Integer(5)),
-            ("(-5)", Owned::Integer(-5)),
-            ("+1.5e3", Owned::Real(1500.0)),
-            ("'it''s'", Owned::Text("it's".into())),
-            ("\"x\"", Owned::Text("x".into())),
-            ("x'00fF'", Owned::Blob(vec![0, 255])),
-            ("null", Owned::Null),
-            ("TRUE", Owned::Integer(1)),
-        ] {
-            assert_eq!(parse_literal(sql), Some(value), "{sql}");
-        }
-        for sql in [
-            "random()",
-            "'a'||'b'",
-            "('a') || ('b')",
-            "CURRENT_TIME",
-            "inf",
-            "x'0'",
-            "1 2",
-            "",
-        ] {
-            assert_eq!(parse_literal(sql), None, "{sql}");
-        }
     }
 
     #[test]

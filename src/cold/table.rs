@@ -16,6 +16,7 @@ use super::stats::ScanLog;
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::ArchivedTable;
 use crate::catalog::{self, tables};
+use crate::defaults;
 use crate::error::{Error, Result};
 use crate::sql::{self, quote};
 use crate::sqlite::query::Query;
@@ -97,6 +98,7 @@ pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> R
     };
     let declared = visible_columns(archived, hot.as_ref());
     let name = hot.as_ref().map_or(&archived.name, |hot| &hot.name).clone();
+    let encoding = sql::encoding(connection)?;
     let mut columns = Vec::with_capacity(declared.len() + 1);
     let key = hot.map(|hot| hot.key);
     for (index, column) in declared.iter().enumerate() {
@@ -113,7 +115,7 @@ pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> R
             source: Source::Column(index),
             affinity: column.affinity(),
             binary: column.collation.eq_ignore_ascii_case("BINARY"),
-            default: column.default_value(connection)?,
+            default: defaults::of_older_rows(column, encoding)?,
             unique: is_rowid || is_key,
             is_rowid,
         });
@@ -133,7 +135,7 @@ pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> R
         names.push(ROWID.to_owned());
     }
     Ok(Shape {
-        encoding: sql::encoding(connection)?,
+        encoding,
         table: archived.id,
         name,
         mode,
