@@ -90,7 +90,7 @@ fn add_changing(connection: &Connection) -> Result<()> {
         archive_policy_drop,
     )?;
     register(connection, "archive_run", 0..=1, archive_run)?;
-    register(connection, "archive_rename", 2..=2, archive_rename)?;
+    register(connection, "archive_rename", 2..=3, archive_rename)?;
     register(connection, "archive_adopt", 1..=2, archive_adopt)?;
     register(connection, "archive_restore", 1..=2, archive_restore)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;

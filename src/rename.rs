@@ -14,13 +14,15 @@ use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings;
-use crate::sql::{unquote, write_transaction};
+use crate::sql::{literal, unquote, write_transaction};
 use crate::value::Value;
 
-/// `archive_rename(old, new)`: the cold rows of `old`, which is not in the database any more, belong
-/// to the table `new`; or, if there is no table of that name, they are kept under it.
+/// `archive_rename(old, new [, options])`: the cold rows of `old`, which is not in the database any more,
+/// belong to the table `new`, whose columns the option `columns` tells as in `archive_adopt`; or, if there
+/// is no table of that name, they are kept under it.
 pub fn archive_rename(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
     let (old, new) = (name(arguments, 0)?, name(arguments, 1)?);
+    let told = told(arguments.get(2))?;
     change(connection, &old, |table| {
         if let Location::Here(present) = identity::locate(connection, table)? {
             return Err(Error::refused(format!(
@@ -37,9 +39,10 @@ pub fn archive_rename(connection: &Connection, arguments: &[Value<'_>]) -> Resul
                 Err(identity::recreated(&table.name))
             }
             Some(hot) => {
+                let call = format!("archive_rename({}, {}", literal(&old), literal(&hot.name));
                 identity::move_policy(connection, &table.name, &hot.name)?;
                 table.name = hot.name;
-                identity::adopt(connection, table, &HashMap::new())
+                identity::adopt(connection, table, &told, &call)
             }
             None => {
                 (table.name, table.place) = (new.clone(), None);
@@ -54,21 +57,23 @@ pub fn archive_rename(connection: &Connection, arguments: &[Value<'_>]) -> Resul
 /// certain: the present name of each, or null if it was dropped.
 pub fn archive_adopt(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
     let name = name(arguments, 0)?;
-    let options = arguments.get(1).copied().unwrap_or(Value::Null);
-    let options = Object::parse(options, &["columns"])?;
-    let told = match options.get("columns") {
-        None => HashMap::new(),
-        Some(columns) => told(columns)?,
-    };
+    let told = told(arguments.get(1))?;
     change(connection, &name, |table| {
         if let Location::Here(present) = identity::locate(connection, table)? {
             table.name = present;
         }
-        identity::adopt(connection, table, &told)
+        let call = format!("archive_adopt({}", literal(&table.name));
+        identity::adopt(connection, table, &told, &call)
     })
 }
 
-fn told(columns: &Json) -> Result<HashMap<String, Option<String>>> {
+/// The option `columns`.
+fn told(options: Option<&Value<'_>>) -> Result<HashMap<String, Option<String>>> {
+    let options = options.copied().unwrap_or(Value::Null);
+    let options = Object::parse(options, &["columns"])?;
+    let Some(columns) = options.get("columns") else {
+        return Ok(HashMap::new());
+    };
     let refuse = || {
         Error::refused(format!(
             "option columns must be an object such as {{\"old\":\"new\",\"gone\":null}}, not {columns}"

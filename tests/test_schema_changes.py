@@ -314,3 +314,56 @@ def test_an_older_table_that_takes_the_name_inherits_nothing(path):
         ids = [id for (id,) in connection.execute("SELECT id FROM all_t ORDER BY id")]
         before = [id for (id,) in connection.execute("SELECT id FROM cold_t_before ORDER BY id")]
         assert (ids, before) == ([7, 8, 9], [0, 1, 2])
+
+
+# What a table is built anew with; what archive_adopt asks for.
+REBUILT = {
+    "inserted where one was dropped": ("head, id, created_at, new, tail", ["mid"]),
+    "dropped": ("head, id, created_at, tail", ["mid"]),
+    "moved and one inserted": ("new, id, created_at, head, mid, tail", []),
+    "two inserted where three were dropped": ("id, created_at, new, other", ["head", "mid", "tail"]),
+}
+
+
+@pytest.mark.parametrize("way", ["adopt", "rename"])
+@pytest.mark.parametrize("rebuilt", REBUILT)
+def test_a_table_that_was_built_anew_goes_by_names(path, rebuilt, way):
+    """No column shows another's values: what is not there by its name is asked for, or told."""
+    columns, asked = REBUILT[rebuilt]
+    prepare(path, False)
+    key = "id INTEGER PRIMARY KEY AUTOINCREMENT"
+    declared = ", ".join(key if name == "id" else name for name in columns.split(", "))
+    name = "t" if way == "adopt" else "renamed"
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.executescript(f"""CREATE TABLE t_new ({declared}); DROP TABLE t;
+                                ALTER TABLE t_new RENAME TO {name};""")
+    ask = {"adopt": "archive_adopt('t', ?)", "rename": "archive_rename('t', 'renamed', ?)"}[way]
+    with closing(connect(path)) as db:
+        cold = db.execute("SELECT * FROM cold_t").fetchall()
+        if asked:
+            what = f"not certain what became of the columns {', '.join(asked)} of {name}"
+            with pytest.raises(sqlite3.OperationalError, match=f"{what}.*archive_{way}"):
+                db.execute(f"SELECT {ask}", (None,)).fetchall()
+            with pytest.raises(sqlite3.OperationalError):
+                db.execute(f"SELECT * FROM all_{name}").fetchall()
+        told = {"columns": {column: None for column in asked}}
+        db.execute(f"SELECT {ask}", (json.dumps(told),)).fetchall()
+        shown = db.execute(f"SELECT {columns} FROM all_{name} AS x").fetchall()
+        was = {name: n for n, name in enumerate(["head", "id", "created_at", "mid", "tail"])}
+        places = [was.get(column) for column in columns.split(", ")]
+        expected = [tuple(None if n is None else row[n] for n in places) for row in cold]
+        assert sorted(shown, key=repr) == sorted(expected, key=repr) and len(shown) == 3
+
+
+def test_a_column_that_was_renamed_by_a_rebuild_is_told(path):
+    """What the error says to write brings the values back under the new name."""
+    prepare(path, False)
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.executescript(REBUILD.replace("mid", "middle"))
+    with closing(connect(path)) as db:
+        with pytest.raises(sqlite3.OperationalError) as refused:
+            db.execute("SELECT archive_adopt('t')").fetchall()
+        (way_out,) = re.findall(r"archive_adopt\(.*?\}\}'\)", str(refused.value))
+        db.execute("SELECT " + way_out.replace("...", "middle")).fetchall()
+        sql = "SELECT count(*), count(middle) FROM all_t"
+        assert db.execute(sql).fetchone() == (15, 15)

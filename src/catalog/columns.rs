@@ -7,7 +7,10 @@
 
 use std::collections::HashMap;
 
+use serde_json::{Map, json};
+
 use crate::error::{Error, Result};
+use crate::sql::literal;
 use crate::table::Column;
 
 /// For each of the table's columns `now`, the number that it has among those `known` to the catalog;
@@ -35,12 +38,14 @@ pub fn number(now: &[Column], ids: &[Option<u32>], mut next: u32) -> Vec<Column>
 }
 
 /// [`follow`], with what the owner says of columns that are not there any more: the present name of
-/// each, or `None` if it was dropped. The others go by their names.
+/// each, or `None` if it was dropped. The others go by their names. `call` is how the call begins that
+/// tells.
 pub fn follow_as_told(
     table: &str,
     known: &[Column],
     now: &[Column],
     told: &HashMap<String, Option<String>>,
+    call: &str,
 ) -> Result<Vec<Option<u32>>> {
     let named = |columns: &[Column], name: &str| {
         let mut columns = columns.iter();
@@ -57,6 +62,7 @@ pub fn follow_as_told(
         }
     }
     let mut ids: Vec<Option<u32>> = vec![None; now.len()];
+    let mut unknown = Vec::new();
     for column in known {
         let said = told
             .iter()
@@ -74,15 +80,27 @@ pub fn follow_as_told(
                     "two columns of {table} cannot both be {name}"
                 )));
             }
-            None => {
-                return Err(Error::refused(format!(
-                    "say what became of column {name} of {table}: its present name, or null if it \
-                     was dropped"
-                )));
-            }
+            None => unknown.push(column.name.as_str()),
         }
     }
+    if !unknown.is_empty() {
+        return Err(ask(table, &unknown, call));
+    }
     Ok(ids)
+}
+
+/// The error for columns of which nothing is known any more.
+fn ask(table: &str, columns: &[&str], call: &str) -> Error {
+    let answers = columns
+        .iter()
+        .map(|name| ((*name).to_owned(), json!("...")));
+    let options = json!({"columns": answers.collect::<Map<_, _>>()}).to_string();
+    Error::refused(format!(
+        "it is not certain what became of the columns {} of {table}; say it with {call}, {}): the present \
+         name of each, or null if it was dropped",
+        columns.join(", "),
+        literal(&options),
+    ))
 }
 
 /// For each of the table's columns `now`, its position among the columns `then` that a file was

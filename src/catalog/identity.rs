@@ -270,17 +270,21 @@ fn get(connection: &Connection, id: i64) -> Result<ArchivedTable> {
 }
 
 /// Takes the table that has the archived table's name for it, by its owner's word. `told` is what
-/// became of columns that are not certain.
+/// became of columns that are not certain; the others go by their names. `call` is how the owner's call
+/// begins.
 pub fn adopt(
     connection: &Connection,
     table: &mut ArchivedTable,
     told: &HashMap<String, Option<String>>,
+    call: &str,
 ) -> Result<()> {
     let hot = Table::find(connection, &table.name)?
         .ok_or_else(|| Error::refused(format!("no such table: {}", table.name)))?;
-    let ids = match told.is_empty() {
+    // Only ALTER TABLE keeps columns in their order: of a table that was created again, names alone
+    // say which column is which.
+    let ids = match told.is_empty() && table.place.is_some() {
         true => columns::follow(&table.name, &table.columns, &hot.columns)?,
-        false => columns::follow_as_told(&table.name, &table.columns, &hot.columns, told)?,
+        false => columns::follow_as_told(&table.name, &table.columns, &hot.columns, told, call)?,
     };
     let (place, anchor) = place_before_anchor(connection, &table.name)?;
     (table.place, table.anchor) = (Some(place), anchor);
