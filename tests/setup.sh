@@ -61,5 +61,13 @@ python)
         }
         cp tests/requirements.txt .venv/requirements.txt
     fi
+    # SQLite asks virtual tables otherwise since 3.51; a version between the system's and that one.
+    [ -d .venv/older/apsw ] || {
+        echo "setup: installing an older apsw into .venv/older"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/older apsw==3.50.4.0 || {
+            echo "setup: pip could not install apsw 3.50; check the network and try again" >&2
+            exit 1
+        }
+    }
     ;;
 esac

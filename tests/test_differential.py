@@ -17,7 +17,7 @@ import time
 import apsw
 import pytest
 
-from conftest import process
+from conftest import ROOT, process
 from huge import huge
 from queries import Queries
 from test_filters import connections
@@ -27,6 +27,9 @@ SEED = int(os.environ.get("SOAK_SEED", "1"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "150"))
 SOAK = "SOAK_SECONDS" in os.environ
 QUERIES_AT_LEAST = 20_000
+
+# An apsw with a SQLite that is older than 3.51, which tests/setup.sh puts there.
+OLDER = ROOT / ".venv" / "older"
 
 # Per configuration: the host, the encoding, the environment, what LIKE is, and how many queries.
 CONFIGURATIONS = {
@@ -38,6 +41,7 @@ CONFIGURATIONS = {
     "apsw-uncached": ("apsw", "UTF-8", {"ARCHIVE_QUERY_CACHE_ENABLED": "false"}, "", 1500),
     "sqlite3-no-workers": ("sqlite3", "UTF-8", {"ARCHIVE_MAX_WORKERS": "0"}, "", 1500),
     "apsw-one-worker": ("apsw", "UTF-8", {"ARCHIVE_MAX_WORKERS": "1"}, "", 2000),
+    "apsw-3.50": ("apsw", "UTF-8", {"PYTHONPATH": str(OLDER)}, "", 1500),
     "sqlite3-like-exact": ("sqlite3", "UTF-8", {}, "exact", 1500),
     "apsw-like-own": ("apsw", "UTF-16le", {"ARCHIVE_MAX_WORKERS": "0"}, "own", 1500),
     "sqlite3-huge": ("sqlite3", "UTF-8", {}, "huge", 150),
@@ -155,6 +159,7 @@ def play(name, seed, count):
 
 def child(name, seconds):
     """Plays rounds until enough queries have been asked or, when soaking, until time is up."""
+    assert name != "apsw-3.50" or apsw.sqlitelibversion() < "3.51", "run `make setup-python`"
     started, asked, wanted = time.monotonic(), 0, CONFIGURATIONS[name][-1]
     for seed in itertools.count(SEED):
         if time.monotonic() - started > seconds or (asked >= wanted and not SOAK):
