@@ -484,7 +484,7 @@ def refused(connection, *arguments):
         (("t", {"where": "1) OR (1"}), "option where is not an SQL expression"),
         (("t", {"where": "count(*) > 1"}), "option where is not an SQL expression"),
         (("t", {"where": "id = ?1"}), "without parameters"),
-        (("t", {"on_conflict": "update"}), "on_conflict must be abort, ignore or replace"),
+        (("t", {"on_conflict": "update"}), "on_conflict must be abort, ignore, replace or renumber"),
         (("t", {"batch_size": 0}), "batch_size must be a whole number"),
         (("t", {"pause_ms": -1}), "pause_ms must be a whole number"),
         (("t", {"form": "2024-01-01"}), "unknown option form"),

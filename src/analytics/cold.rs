@@ -147,17 +147,9 @@ impl Cold {
         }
         let bounds = match &stored.storage {
             Storage::Mixed(_) => file.footer().integers(position),
-            _ => integers(&range),
+            _ => range.integers(),
         };
         seen.stored(&stored.storage, bounds);
         Ok(FileColumn::Stored(position, stored.storage.clone()))
-    }
-}
-
-/// The least and the greatest integer of a range that has only such bounds.
-fn integers(range: &Range) -> Option<(i64, i64)> {
-    match (&range.min, &range.max) {
-        (Some(Owned::Integer(min)), Some(Owned::Integer(max))) => Some((*min, *max)),
-        _ => None,
     }
 }

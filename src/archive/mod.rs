@@ -16,6 +16,7 @@
 pub mod check;
 pub mod encode;
 pub mod expire;
+pub mod ids;
 pub mod layout;
 pub mod mover;
 pub mod options;

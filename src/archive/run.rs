@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::check;
 use super::expire;
+use super::ids;
 use super::options::{self, Options};
 use super::plan::{Plan, Rule};
 use super::publish::Published;
@@ -84,6 +85,8 @@ pub fn archive(
         "kept_rows": kept,
         "expired_rows": outcome.expired,
         "staged": staged,
+        "restored_rows": outcome.restored,
+        "shared_ids": shared_ids(connection, &table)?,
         "discarded_files": outcome.discarded + discarded,
         "dry_run": options.dry_run,
     });
@@ -114,7 +117,30 @@ fn dry_run(connection: &Connection, rule: &Rule<'_>) -> Result<Outcome> {
         skipped: plan.skipped,
         expired: expire_rows(connection, rule, None)?,
         discarded: 0,
+        restored: would_return(connection, rule.table)?,
     })
+}
+
+/// How many cold rows a run would bring back for the sake of their ids.
+fn would_return(connection: &Connection, table: &Table) -> Result<u64> {
+    let archived = archived(connection, table)?;
+    let endangered = archived.map(|archived| ids::endangered(connection, table, &archived));
+    Ok(u64::from(endangered.transpose()?.flatten().is_some()))
+}
+
+/// How many ids a hot and a cold row have.
+fn shared_ids(connection: &Connection, table: &Table) -> Result<u64> {
+    let archived = archived(connection, table)?;
+    let shared = archived.map(|archived| ids::shared(connection, table, &archived));
+    Ok(shared.transpose()?.map_or(0, |shared| shared.count))
+}
+
+/// What the catalog knows of a table, if there is one.
+fn archived(connection: &Connection, table: &Table) -> Result<Option<ArchivedTable>> {
+    match catalog::exists(connection)? {
+        true => identity::of_table(connection, &table.name),
+        false => Ok(None),
+    }
 }
 
 /// Moves rows. An error leaves what was published before it published, and nothing else; inside
@@ -248,10 +274,7 @@ fn expire_rows(connection: &Connection, rule: &Rule<'_>, pace: Option<Pace>) -> 
     let Some(before) = rule.options.expire_before else {
         return Ok(0);
     };
-    if !catalog::exists(connection)? {
-        return Ok(0);
-    }
-    let Some(archived) = identity::of_table(connection, &rule.table.name)? else {
+    let Some(archived) = archived(connection, rule.table)? else {
         return Ok(0);
     };
     let expired = match pace {

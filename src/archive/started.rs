@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::check::{self, Reference};
+use super::ids;
 use super::layout::Layouts;
 use super::mover::HotTable;
 use super::pending::Publishing;
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub expired: u64,
     /// Staged files that were missing or damaged.
     pub discarded: u64,
+    /// Cold rows that are hot again, so that SQLite does not hand out their ids.
+    pub restored: u64,
 }
 
 /// Foreign keys that no row which goes is referred to by, at the time of the check.
@@ -83,6 +86,7 @@ impl Started<'_> {
     /// fails later.
     pub fn move_rows(&self, outcome: &mut Outcome) -> Result<()> {
         let (connection, rule) = (self.connection, self.rule);
+        outcome.restored = ids::keep_the_lead(self)?;
         let encoding = sql::encoding(connection)?;
         let reader = HotReader::new(rule.table, encoding);
         let schemas = tables::schemas(connection, self.archived.id)?;

@@ -74,6 +74,14 @@ impl Range {
         }
     }
 
+    /// Its bounds, if they are integers.
+    pub fn integers(&self) -> Option<(i64, i64)> {
+        match (&self.min, &self.max) {
+            (Some(Owned::Integer(min)), Some(Owned::Integer(max))) => Some((*min, *max)),
+            _ => None,
+        }
+    }
+
     /// The range of `values` in file order, with bounds short enough for the catalog.
     pub fn of<'a>(values: impl Iterator<Item = Value<'a>>) -> Self {
         let mut kinds = Kinds::empty();

@@ -133,7 +133,7 @@ pub struct Inserter<'a> {
     target: &'a Target<'a>,
     on_conflict: OnConflict,
     insert: Statement<'a>,
-    /// Whether a rowid that nobody chose has been given to another row.
+    /// Whether a rowid, which may be another one, has been given to another row.
     taken: Option<Statement<'a>>,
     /// The largest rowid in use.
     last: Option<Statement<'a>>,
@@ -146,7 +146,9 @@ impl<'a> Inserter<'a> {
     pub fn new(target: &'a Target<'a>, on_conflict: OnConflict) -> Result<Self> {
         let (connection, table) = (target.connection, target.table);
         let (taken, last) = match &table.key {
-            Key::Rowid { name, alias: None } => {
+            Key::Rowid { name, alias }
+                if alias.is_none() || on_conflict == OnConflict::Renumber =>
+            {
                 let from = format!("FROM {}", table.qualified());
                 let taken = format!("SELECT 1 {from} WHERE {name} = ?1");
                 let last = format!("SELECT max({name}) {from}");
@@ -193,7 +195,7 @@ impl<'a> Inserter<'a> {
             }
             Err(error) => self.settle(error, &raw, rows, row, rowid)?,
         };
-        let original = rows.rowid(row);
+        let original = self.original(rows, row);
         if outcome != Inserted::Ignored && self.taken.is_some() && rowid != original {
             self.renumbered += 1;
         }
@@ -201,14 +203,26 @@ impl<'a> Inserter<'a> {
         Ok(outcome)
     }
 
-    /// The rowid for a row of a table without an INTEGER PRIMARY KEY. Nobody chose it, and SQLite
-    /// may have given it to another row since: then the row gets a new one, which no other row needs
-    /// that is to come back. NULL leaves the choice to SQLite.
+    /// The rowid that a row had.
+    fn original(&mut self, rows: &Rows, row: usize) -> Option<i64> {
+        match self.target.table.rowid_alias() {
+            None => rows.rowid(row),
+            Some(alias) => match rows.value(alias, row, &mut self.scratch) {
+                Value::Integer(id) => Some(id),
+                _ => None,
+            },
+        }
+    }
+
+    /// The rowid for a row. If it may be another one, as nobody chose it or the caller says so, SQLite may
+    /// have given it to another row since: then the row gets a new one, which no other row needs that is
+    /// to come back. NULL leaves the choice to SQLite.
     fn rowid(&mut self, rows: &Rows, row: usize) -> Result<Option<i64>> {
+        let original = self.original(rows, row);
         let (Some(taken), Some(last)) = (&mut self.taken, &mut self.last) else {
-            return Ok(None);
+            return Ok(original);
         };
-        match rows.rowid(row) {
+        match original {
             Some(rowid) if taken.exists([rowid])? => {
                 let last: Option<i64> = last.query_row([], |row| row.get(0))?;
                 let last = last.max(self.target.largest_rowid);
@@ -252,7 +266,7 @@ impl<'a> Inserter<'a> {
                     return Ok(Inserted::Replacing);
                 }
             }
-            OnConflict::Replace | OnConflict::Abort => {}
+            OnConflict::Replace | OnConflict::Abort | OnConflict::Renumber => {}
         }
         Err(Error::refused(format!(
             "a row of {} ({}) cannot come back: {error}",
@@ -273,8 +287,13 @@ fn bind(
     scratch: &mut Scratch,
 ) -> Result<Vec<bool>> {
     let mut raw = Vec::new();
+    let alias = target.table.rowid_alias();
     for (n, column) in target.columns.iter().enumerate() {
-        match rows.value(*column, row, scratch) {
+        let value = match rowid.filter(|_| alias == Some(*column)) {
+            Some(id) => Value::Integer(id),
+            None => rows.value(*column, row, scratch),
+        };
+        match value {
             Value::RawText(bytes, Encoding::Utf16le | Encoding::Utf16be) => {
                 raw.resize(target.columns.len(), false);
                 if let Some(raw) = raw.get_mut(n) {

@@ -20,6 +20,8 @@ pub enum OnConflict {
     Ignore,
     /// The cold row takes the hot one's place.
     Replace,
+    /// The cold row gets a new id, if it is the id that is taken.
+    Renumber,
 }
 
 impl OnConflict {
@@ -28,6 +30,7 @@ impl OnConflict {
             "abort" => Some(Self::Abort),
             "ignore" => Some(Self::Ignore),
             "replace" => Some(Self::Replace),
+            "renumber" => Some(Self::Renumber),
             _ => None,
         }
     }
@@ -80,7 +83,7 @@ impl Options {
             on_conflict: object
                 .choice(
                     "on_conflict",
-                    "abort, ignore or replace",
+                    "abort, ignore, replace or renumber",
                     OnConflict::from_name,
                 )?
                 .unwrap_or(OnConflict::Abort),

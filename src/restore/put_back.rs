@@ -91,7 +91,7 @@ impl Started<'_> {
             options,
         } = self.call;
         let selection = Selection::new(connection, archived, options)?;
-        let target = Target::new(connection, hot, archived.id)?;
+        let target = Target::new(connection, hot, archived, options.on_conflict)?;
         let outcome = self.restore_selected(&selection, &target, total);
         let cleared = selection.clear();
         outcome.and(cleared)
@@ -109,7 +109,8 @@ impl Started<'_> {
             options,
             ..
         } = self.call;
-        let abort = Some(options.on_conflict).filter(|action| *action == OnConflict::Abort);
+        let looks = [OnConflict::Abort, OnConflict::Renumber];
+        let abort = Some(options.on_conflict).filter(|action| looks.contains(action));
         let survey = Survey::new(selection, target, abort)?;
         if let Some(first) = survey.first {
             let other = match survey.twins {
@@ -119,8 +120,8 @@ impl Started<'_> {
             };
             return Err(Error::refused(format!(
                 "{} of {} rows of {} cannot come back, as {other} has the same key, the first is \
-                 {first}; nothing was restored; see option on_conflict, which can be ignore or \
-                 replace",
+                 {first}; nothing was restored; see option on_conflict, which can be ignore, \
+                 replace or renumber",
                 survey.conflicts, survey.rows, hot.name
             )));
         }

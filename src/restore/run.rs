@@ -36,6 +36,13 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
     let archived = find_archived(connection, *table)?;
     let hot = find_hot(connection, &archived)?;
     let options = Options::new(connection, rest.first().copied().unwrap_or(Value::Null))?;
+    if options.on_conflict == OnConflict::Renumber && !hot.reuses_ids() {
+        return Err(Error::refused(format!(
+            "option on_conflict can only be renumber for a table whose INTEGER PRIMARY KEY is not \
+             AUTOINCREMENT, and {} has none",
+            hot.name
+        )));
+    }
     if options.condition.is_some() {
         let source = cold_name(&attach::attach_table(connection, &archived)?);
         condition::check(connection, &source, options.condition.as_deref())?;
@@ -108,19 +115,27 @@ impl Call<'_> {
     /// Counts what would come back.
     fn dry_run(&self) -> Result<Outcome> {
         let selection = Selection::new(self.connection, self.archived, self.options)?;
-        let target = Target::new(self.connection, self.hot, self.archived.id)?;
-        let survey = Survey::new(&selection, &target, Some(self.options.on_conflict))?;
+        let survey = |action| {
+            let target = Target::new(self.connection, self.hot, self.archived, action)?;
+            Survey::new(&selection, &target, Some(action))
+        };
+        let action = self.options.on_conflict;
+        let found = survey(action)?;
+        let conflicts = found.conflicts;
+        let renumbered = match action {
+            OnConflict::Renumber => survey(OnConflict::Ignore)?.conflicts - conflicts,
+            _ => 0,
+        };
         selection.clear()?;
-        let conflicts = survey.conflicts;
-        let (rows, files) = match self.options.on_conflict {
-            OnConflict::Replace => (survey.rows, survey.emptied),
-            _ => (survey.rows - conflicts, survey.emptied_alone),
+        let (rows, files) = match action {
+            OnConflict::Replace => (found.rows, found.emptied),
+            _ => (found.rows - conflicts, found.emptied_alone),
         };
         Ok(Outcome {
             rows,
             files,
             conflicts,
-            renumbered: 0,
+            renumbered,
         })
     }
 

@@ -3,7 +3,10 @@
 use rusqlite::Connection;
 
 use super::insert::Rows;
+use super::options::OnConflict;
+use crate::archive::ids;
 use crate::catalog::files;
+use crate::catalog::tables::ArchivedTable;
 use crate::error::Result;
 use crate::sql::{literal, quote};
 use crate::stored::ROWID_COLUMN;
@@ -20,9 +23,9 @@ pub struct Target<'a> {
     pub table: &'a Table,
     /// The table's columns but the generated ones, which SQLite fills in.
     pub columns: Vec<usize>,
-    /// The columns of constraints that say which row is which: of the primary key first.
+    /// The columns of constraints that can keep a row out: of the primary key first.
     pub unique: Vec<Unique>,
-    /// The largest rowid in cold files, for a table whose rowids nobody chose.
+    /// The largest rowid in cold files.
     pub largest_rowid: Option<i64>,
 }
 
@@ -33,7 +36,12 @@ pub struct Unique {
 }
 
 impl<'a> Target<'a> {
-    pub fn new(connection: &'a Connection, table: &'a Table, archived: i64) -> Result<Self> {
+    pub fn new(
+        connection: &'a Connection,
+        table: &'a Table,
+        archived: &ArchivedTable,
+        on_conflict: OnConflict,
+    ) -> Result<Self> {
         let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 0";
         let mut statement = connection.prepare(sql)?;
         let names = statement.query_map([&table.name], |row| row.get::<_, String>(0))?;
@@ -41,14 +49,19 @@ impl<'a> Target<'a> {
         for name in names {
             columns.extend(table.column(&name?));
         }
+        let mut unique = unique(connection, table)?;
+        if on_conflict == OnConflict::Renumber {
+            let id = table.rowid_alias();
+            unique.retain(|unique| !matches!(unique.columns[..], [(only, _)] if Some(only) == id));
+        }
         Ok(Self {
             connection,
             table,
             columns,
-            unique: unique(connection, table)?,
+            unique,
             largest_rowid: match table.stores_rowid() {
-                true => files::largest(connection, archived, ROWID_COLUMN)?,
-                false => None,
+                true => files::largest(connection, archived.id, ROWID_COLUMN)?,
+                false => ids::largest(connection, table, archived)?,
             },
         })
     }

@@ -11,13 +11,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, ffi};
 use serde_json::{Value as Json, json};
 
 use self::row::CatalogRow;
 use self::values::Values;
-use crate::catalog::{self, identity};
+use crate::archive::ids;
+use crate::catalog::{self, columns, identity, tables};
 use crate::cold::file::OpenFile;
+use crate::cold::table::hot_table;
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql::{read_transaction, unquote};
@@ -52,6 +54,7 @@ pub fn archive_verify(connection: &Connection, arguments: &[Value<'_>]) -> Resul
             }
         }
         report.problems.extend(row::strays(connection, table)?);
+        report.check_ids(connection, table)?;
     }
     Ok(json!({"files": report.files, "rows": report.rows, "problems": report.problems}))
 }
@@ -106,6 +109,32 @@ impl Report {
         Ok(())
     }
 
+    /// Looks for ids of a hot row that a cold one has, too.
+    fn check_ids(&mut self, connection: &Connection, table: Option<i64>) -> Result<()> {
+        for archived in tables::all(connection)? {
+            if table.is_some_and(|table| table != archived.id) {
+                continue;
+            }
+            // Where it is not certain which column is which, every query says so.
+            let Some(hot) = hot_table(connection, &archived)?
+                .filter(|hot| columns::follow(&hot.name, &archived.columns, &hot.columns).is_ok())
+            else {
+                continue;
+            };
+            match ids::shared(connection, &hot, &archived) {
+                Ok(shared) => self.problems.extend(shared.problem(&hot.name)),
+                // It is a cold file's, and known by now.
+                Err(error) if is_own(&error) && !self.problems.is_empty() => {}
+                Err(error) if is_own(&error) => {
+                    self.problems
+                        .push(format!("the ids of {}: {error}", hot.name));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn check_file(&mut self, folder: &Folder, row: &CatalogRow) -> Result<()> {
         let record = &row.entry.record;
         let bytes = VerifiedFile::open(folder, &record.path, &record.seal)?;
@@ -120,6 +149,17 @@ impl Report {
         }
         row.check_columns(&file)?;
         Values::read(&file, row)?.check(row)
+    }
+}
+
+/// Whether an error is one of ours, which SQLite has handed on, rather than one of the database.
+fn is_own(error: &Error) -> bool {
+    match error {
+        Error::Sqlite(rusqlite::Error::SqliteFailure(code, _)) => {
+            code.extended_code == ffi::SQLITE_ERROR
+        }
+        Error::Sqlite(_) => false,
+        _ => true,
     }
 }
 
