@@ -26,7 +26,7 @@ CREATE TABLE _archive_policy (
     options    TEXT NOT NULL             -- JSON: those of archive_table
 ) WITHOUT ROWID;
 
--- One row for each table that has been archived. The last six columns say which table that is:
+-- One row for each table that has been archived or has a policy. The last five columns say which table that is:
 -- docs/architecture.md, "Which table it is".
 CREATE TABLE _archive_table (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -35,6 +35,8 @@ CREATE TABLE _archive_table (
     time_column TEXT NOT NULL,
     time_format TEXT NOT NULL,
     columns     TEXT NOT NULL,           -- JSON, as in _archive_schema: when it was last looked at
+    key         TEXT NOT NULL,           -- JSON: what identified its rows then
+    sql         TEXT NOT NULL,           -- the CREATE TABLE statement that columns and key are from
     head        TEXT NOT NULL,           -- how its CREATE TABLE statement begins, which RENAME changes
     place       INTEGER,                 -- its rowid in sqlite_schema then; NULL: not in the database
     rank        INTEGER,                 -- how many tables came before it there

@@ -6,15 +6,14 @@
 //! itself reads one. The database in memory has none of the application's functions in any case.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
-use once_cell::sync::Lazy;
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::error::{Error, Result};
 use crate::sql::quote;
+use crate::sqlite::fork::PerProcess;
 use crate::table::Column;
 use crate::value::Encoding;
 
@@ -26,8 +25,15 @@ type Declared = (String, String, &'static str, i32);
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 /// What SQLite has said before. It depends on nothing else.
-static KNOWN: Lazy<Mutex<LruCache<Declared, Owned>>> =
-    Lazy::new(|| Mutex::new(LruCache::new(REMEMBERED)));
+struct Known(LruCache<Declared, Owned>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self(LruCache::new(REMEMBERED))
+    }
+}
+
+static KNOWN: PerProcess<Known> = PerProcess::empty();
 
 /// What rows show in `column` that were written before it was added.
 pub fn of_older_rows(column: &Column, encoding: Encoding) -> Result<Owned> {
@@ -40,14 +46,13 @@ pub fn of_older_rows(column: &Column, encoding: Encoding) -> Result<Owned> {
         encoding.name(),
         rusqlite::version_number(),
     );
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(value) = known().get(&declared) {
+    if let Some(value) = KNOWN.lock().0.get(&declared) {
         return Ok(value.clone());
     }
     let value = ask(default, &column.declared_type, encoding).map_err(|error| {
         Error::refused(format!("the DEFAULT of column {}: {error}", column.name))
     })?;
-    known().put(declared, value.clone());
+    KNOWN.lock().0.put(declared, value.clone());
     Ok(value)
 }
 

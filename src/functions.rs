@@ -82,13 +82,8 @@ pub fn add(connection: &Connection, surface: Surface) -> Result<()> {
 /// The functions that are not for strangers.
 fn add_changing(connection: &Connection) -> Result<()> {
     register(connection, "archive_table", 2..=3, archive_table)?;
-    register(connection, "archive_policy", 2..=3, archive_policy)?;
-    register(
-        connection,
-        "archive_policy_drop",
-        1..=1,
-        archive_policy_drop,
-    )?;
+    register(connection, "archive_policy", 2..=3, policy)?;
+    register(connection, "archive_policy_drop", 1..=1, policy_drop)?;
     register(connection, "archive_run", 0..=1, archive_run)?;
     register(connection, "archive_rename", 2..=3, archive_rename)?;
     register(connection, "archive_adopt", 1..=2, archive_adopt)?;
@@ -99,7 +94,7 @@ fn add_changing(connection: &Connection) -> Result<()> {
     register(connection, "archive_schedule", 0..=1, archive_schedule)
 }
 
-/// Makes `cold_t` and `all_t` of the table that has just been archived.
+/// Makes `cold_t` and `all_t` of a table that the catalog has now.
 fn attach(connection: &Connection, name: &str) -> Result<()> {
     if let Some(table) = identity::of_table(connection, name)? {
         attach_table(connection, &table)?;
@@ -125,6 +120,20 @@ fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Jso
             Err(error)
         }
     }
+}
+
+/// `archive_policy`, and what there is to see of the table then.
+fn policy(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let policy = archive_policy(connection, arguments)?;
+    attach(connection, policy["table"].as_str().unwrap_or_default())?;
+    Ok(policy)
+}
+
+/// `archive_policy_drop`; what was there to see of a table that has no cold rows goes, too.
+fn policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    let dropped = archive_policy_drop(connection, arguments)?;
+    archive_attach(connection, &[])?;
+    Ok(dropped)
 }
 
 /// `archive_config([key [, value]])`: shows all settings or one, or sets it and shows it.

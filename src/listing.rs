@@ -1,21 +1,22 @@
 //! The table-valued functions that show the catalog: `archive_status`, `archive_files(table)` and
 //! `archive_history`; and `archive_scan_stats`, which shows what queries did.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, Params};
 
-use crate::catalog::{self, identity, tables};
+use crate::catalog;
+use crate::catalog::identity::{self, Location};
+use crate::catalog::places::Places;
 use crate::cold::stats::{self, ScanLog};
-use crate::cold::table::hot_table;
 use crate::error::{Error, Result};
-use crate::sql::{unquote, without_comments};
+use crate::sql::{quote, unquote, without_comments};
 use crate::sqlite::query::{Comparison, Query};
 use crate::sqlite::value::{Arguments, Output};
 use crate::sqlite::vtab::{Created, Cursor, Table};
-use crate::table;
 use crate::value::Value;
 
 /// One of the functions.
@@ -62,17 +63,20 @@ impl Definition for Status {
         _argument: Option<Value<'_>>,
     ) -> Result<Vec<Vec<Owned>>> {
         let mut rows = query(connection, include_str!("../sql/status.sql"), [])?;
+        let places = Places::read(connection)?;
+        let mut present = HashMap::new();
+        for (table, location) in identity::survey(connection, &places)? {
+            if let Location::Here(name) = location {
+                present.insert(table.name, name);
+            }
+        }
         for row in &mut rows {
             let [Owned::Text(name), hot_rows, ..] = &mut row[..] else {
                 continue;
             };
-            let hot = match tables::find(connection, name)? {
-                Some(archived) => hot_table(connection, &archived)?,
-                None => table::Table::find(connection, name)?,
-            };
-            if let Some(hot) = hot {
-                name.clone_from(&hot.name);
-                let sql = format!("SELECT count(*) FROM {}", hot.qualified());
+            if let Some(hot) = present.get(name) {
+                name.clone_from(hot);
+                let sql = format!("SELECT count(*) FROM main.{}", quote(hot));
                 *hot_rows = connection.query_row(&sql, [], |row| row.get(0))?;
             }
         }

@@ -6,12 +6,13 @@ use serde_json::{Value as Json, json};
 
 use crate::archive::{check, options, plan::Rule};
 use crate::catalog::policies::{self, PolicyRecord};
-use crate::catalog::{self, identity};
+use crate::catalog::{self, identity, tables};
 use crate::condition::stored;
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings::{self, Setting};
 use crate::sql::{literal, quote, unquote, write_transaction};
+use crate::storage::folder_name;
 use crate::table::Table;
 use crate::value::Value;
 
@@ -70,7 +71,19 @@ pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     .check_condition(connection)?;
     settings::check_writable(connection)?;
     catalog::ensure(connection)?;
-    write_transaction(connection, || policies::save(connection, &policy))?;
+    write_transaction(connection, || {
+        // Connections that are opened from now on have its `cold_t` and `all_t`. If it had another name,
+        // that one's policy comes along and is replaced.
+        let mut archived = identity::register(connection, &table, &folder_name(&table.name))?;
+        policies::save(connection, &policy)?;
+        if archived.has_files {
+            return Ok(());
+        }
+        archived
+            .time_column
+            .clone_from(&table.columns[time_column].name);
+        tables::update(connection, &archived)
+    })?;
     Ok(json!({
         "table": policy.table,
         "hot_days": days(connection, &policy.hot_days)?,
@@ -88,7 +101,13 @@ pub fn archive_policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> 
     settings::check_writable(connection)?;
     let name = unquote(name);
     let dropped = catalog::exists(connection)?
-        && write_transaction(connection, || policies::remove(connection, &name))?;
+        && write_transaction(connection, || {
+            let removed = policies::remove(connection, &name)?;
+            if let Some(table) = tables::find(connection, &name)? {
+                tables::forget_unused(connection, &table)?;
+            }
+            Ok(removed)
+        })?;
     match dropped {
         true => Ok(json!({"table": name})),
         false => Err(Error::refused(format!("{name} has no policy"))),
@@ -146,6 +165,7 @@ pub fn find_table(connection: &Connection, policy: &PolicyRecord) -> Result<Tabl
         Ok(table) => Ok(table),
         Err(error) => {
             let archived = identity::find(connection, &policy.table)?;
+            let archived = archived.filter(|table| table.has_files);
             let error = archived.map_or(error, |table| identity::missing(&table.name));
             let name = literal(&policy.table);
             Err(Error::refused(format!(

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::sql::quote;
+use crate::sql::{literal, quote};
 
 /// How SQLite prefers to store and compare a column's values
 /// (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
@@ -102,6 +102,39 @@ pub enum Key {
     /// The PRIMARY KEY of a WITHOUT ROWID table: its columns, each with the collation that tells keys
     /// apart, which may be another than the column's own. One column can be there with several.
     Primary(Vec<(usize, String)>),
+}
+
+impl Key {
+    /// The names of the rowid, as long as no column has them.
+    const NAMES: [&'static str; 3] = ["rowid", "_rowid_", "oid"];
+
+    /// The key as the catalog keeps it.
+    pub fn to_json(&self) -> Json {
+        match self {
+            Self::Rowid { name, alias } => json!({"rowid": name, "alias": alias}),
+            Self::Primary(columns) => json!({"primary": columns}),
+        }
+    }
+
+    /// The reverse of [`Key::to_json`].
+    pub fn from_json(json: &Json) -> Option<Self> {
+        let number = |json: &Json| usize::try_from(json.as_u64()?).ok();
+        if let Some(columns) = json.get("primary") {
+            let columns = columns.as_array()?.iter().map(|pair| {
+                let collation = pair.get(1)?.as_str()?.to_owned();
+                Some((number(pair.get(0)?)?, collation))
+            });
+            return Some(Self::Primary(columns.collect::<Option<_>>()?));
+        }
+        let written = json.get("rowid")?.as_str()?;
+        Some(Self::Rowid {
+            name: Self::NAMES.into_iter().find(|name| *name == written)?,
+            alias: match json.get("alias")? {
+                Json::Null => None,
+                alias => Some(number(alias)?),
+            },
+        })
+    }
 }
 
 /// A table of the database `main`.
@@ -263,8 +296,9 @@ fn is_strict(connection: &Connection, name: &str) -> Result<bool> {
     if rusqlite::version_number() < 3_037_000 {
         return Ok(false);
     }
-    let sql = "SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'";
-    Ok(connection.query_row(sql, [name], |row| row.get(0))?)
+    // As a function it would look at the tables of this name in all databases.
+    let sql = format!("PRAGMA main.table_list({})", literal(name));
+    Ok(connection.query_row(&sql, [], |row| row.get("strict"))?)
 }
 
 fn unique_columns(connection: &Connection, name: &str, primary: &[usize]) -> Result<Vec<usize>> {
@@ -288,7 +322,7 @@ fn find_key(
     primary: Vec<usize>,
 ) -> Result<Key> {
     let free = |name: &&str| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
-    let Some(name) = ["rowid", "_rowid_", "oid"].into_iter().find(free) else {
+    let Some(name) = Key::NAMES.into_iter().find(free) else {
         return Err(Error::refused(format!(
             "{table} has columns named rowid, _rowid_ and oid, so its rows cannot be addressed; \
              rename one of them"

@@ -11,9 +11,10 @@ use super::cold::Cold;
 use super::syntax::Mentioned;
 use crate::catalog;
 use crate::catalog::identity::{self, Location};
-use crate::catalog::tables::{self, ArchivedTable};
+use crate::catalog::places::Places;
+use crate::catalog::tables::ArchivedTable;
 use crate::cold::state::Version;
-use crate::cold::table::{self, Mode, hot_table, visible_columns};
+use crate::cold::table::{self, Mode, visible_columns};
 use crate::error::{Error, Result};
 use crate::sql::quote;
 
@@ -77,8 +78,10 @@ impl Archived {
         if !catalog::exists(connection)? {
             return Ok(Vec::new());
         }
-        let known = tables::all(connection)?.into_iter().map(|table| {
-            let location = identity::locate(connection, &table)?;
+        let places = Places::read(connection)?;
+        let survey = identity::survey(connection, &places)?.into_iter();
+        let shown = survey.filter(|(table, location)| table.is_shown(location));
+        let known = shown.map(|(table, location)| {
             let name = match &location {
                 Location::Here(name) => name.clone(),
                 Location::Recreated | Location::Missing => table.name.clone(),
@@ -95,7 +98,7 @@ impl Archived {
     }
 
     fn subject(self: &Rc<Self>, connection: &Connection) -> Result<Subject> {
-        let hot = hot_table(connection, &self.table)?;
+        let hot = Places::read(connection)?.present(connection, &self.table)?;
         let columns = visible_columns(&self.table, hot.as_ref());
         let mode = match hot {
             Some(_) => Mode::Joined,

@@ -1,7 +1,6 @@
 //! The views that a query sees: SQL for DuckDB that brings cold files and hot rows together.
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use rusqlite::types::Value as Owned;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -194,11 +193,7 @@ impl ViewOf<'_> {
 
     fn default(&self, column: usize) -> Value<'_> {
         let shape = self.subject.cold().map(|cold| &cold.shape);
-        let column = shape.and_then(|shape| shape.columns.get(column));
-        column.map_or(Value::Null, |column| match &column.default {
-            Owned::Null => Value::Null,
-            other => Value::from(other),
-        })
+        shape.map_or(Value::Null, |shape| Value::from(shape.default(column)))
     }
 
     /// The files, oldest first, grouped by how they store the columns.

@@ -162,6 +162,7 @@ fn time_format(
     let name = &table.columns[column].name;
     if catalog::exists(connection)?
         && let Some(archived) = identity::of_table(connection, &table.name)?
+        && archived.has_files
         && archived.time_format.is_some()
         && archived.time_column.eq_ignore_ascii_case(name)
     {

@@ -9,17 +9,16 @@
 //! - while the anchor is where it was, so is every table before it, whatever its name is now. Where VACUUM
 //!   or `.dump` has given both new rowids, their ranks are the same, unless a table was dropped as well.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::columns;
-use super::tables::{self, ArchivedTable, Place};
+use super::places::{ANCHOR, Entry, Places};
+use super::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
 use crate::sql::literal;
-use crate::table::Table;
-
-const ANCHOR: &str = "_archive_anchor";
+use crate::table::{Column, Key, Table};
 
 /// Where an archived table is in the database.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,105 +31,110 @@ pub enum Location {
     Missing,
 }
 
-/// Looks for an archived table.
-pub fn locate(connection: &Connection, table: &ArchivedTable) -> Result<Location> {
-    let anchor = anchor(connection)?;
-    let named = place(connection, &table.name)?;
-    let Some(known) = table.place else {
-        return Ok(match named {
+/// An archived table as the database has it now.
+#[derive(Debug, Clone)]
+pub struct Present {
+    pub name: String,
+    pub columns: Vec<Column>,
+    pub key: Key,
+}
+
+impl Places {
+    /// Looks for an archived table.
+    pub fn locate(&self, table: &ArchivedTable) -> Result<Location> {
+        if let Some(entry) = self.find(table)? {
+            return Ok(Location::Here(entry.name.clone()));
+        }
+        Ok(match self.named(&table.name) {
             Some(_) => Location::Recreated,
             None => Location::Missing,
-        });
-    };
-    let found = if anchor.rowid == table.anchor.rowid {
-        name_at(connection, known.rowid)?
-    } else if anchor.rank == table.anchor.rank {
-        name_of_rank(connection, known.rank)?
-    } else {
-        // RENAME TABLE writes the name anew, in double quotes.
-        let old = |(place, _): &(Place, String)| place.rowid < anchor.rowid;
-        match named.clone().filter(old) {
-            Some((_, name)) if head(connection, &name)? == table.head => Some(name),
-            _ => None,
+        })
+    }
+
+    /// An archived table as it is now, `None` if it is not there. It is described anew only where its
+    /// statement is not the one that the catalog knows.
+    pub fn present(
+        &self,
+        connection: &Connection,
+        table: &ArchivedTable,
+    ) -> Result<Option<Present>> {
+        let Some(entry) = self.find(table)? else {
+            return Ok(None);
+        };
+        if let Some(key) = &table.key
+            && entry.sql == table.sql
+        {
+            return Ok(Some(Present {
+                name: entry.name.clone(),
+                columns: table.columns.clone(),
+                key: key.clone(),
+            }));
         }
-    };
-    Ok(match (found, named) {
-        (Some(name), _) => Location::Here(name),
-        (None, Some(_)) => Location::Recreated,
-        (None, None) => Location::Missing,
-    })
+        Ok(Table::find(connection, &entry.name)?.map(|hot| Present {
+            name: hot.name,
+            columns: hot.columns,
+            key: hot.key,
+        }))
+    }
+
+    fn find(&self, table: &ArchivedTable) -> Result<Option<&Entry>> {
+        let found = self.find_by_place(table)?;
+        // Without cold rows there is nothing that a new table could take for its own.
+        Ok(match table.has_files {
+            true => found,
+            false => found.or_else(|| self.named(&table.name)),
+        })
+    }
+
+    fn find_by_place(&self, table: &ArchivedTable) -> Result<Option<&Entry>> {
+        let anchor = self.anchor()?;
+        let Some(known) = table.place else {
+            return Ok(None);
+        };
+        Ok(if anchor.rowid == table.anchor.rowid {
+            self.at(known.rowid)
+        } else if anchor.rank == table.anchor.rank {
+            self.ranked(known.rank)
+        } else {
+            // RENAME TABLE writes the name anew, in double quotes.
+            let old = |entry: &&Entry| entry.place.rowid < anchor.rowid;
+            let named = self.named(&table.name).filter(old);
+            named.filter(|entry| entry.head() == table.head)
+        })
+    }
 }
 
-fn anchor(connection: &Connection) -> Result<Place> {
-    let found = place(connection, ANCHOR)?.map(|(place, _)| place);
-    found.ok_or_else(|| {
-        Error::refused(format!(
-            "the archive catalog is damaged: it has no table {ANCHOR}"
-        ))
-    })
+impl ArchivedTable {
+    /// Whether there is anything to see of a table that is there: of one without cold rows that is gone,
+    /// there is not.
+    pub fn is_shown(&self, location: &Location) -> bool {
+        self.has_files || matches!(location, Location::Here(_))
+    }
 }
 
-/// SQL for a table that is not SQLite's own, which come and go by themselves, and not a virtual one,
-/// which VACUUM moves to the end. No LIKE: an application may have put its own function in the place
-/// of SQLite's.
-const IS_TABLE: &str = "type = 'table' AND rootpage > 0
-    AND NOT (name COLLATE NOCASE >= 'sqlite_' AND name COLLATE NOCASE < 'sqlite`')";
-
-/// The place of a table, and its name as it is written there.
-fn place(connection: &Connection, name: &str) -> Result<Option<(Place, String)>> {
-    let sql = "SELECT rowid, name FROM main.sqlite_schema
-               WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-    let mut statement = connection.prepare_cached(sql)?;
-    let row = statement.query_row([name], |row| Ok((row.get(0)?, row.get(1)?)));
-    let Some((rowid, name)) = row.optional()? else {
-        return Ok(None);
-    };
-    let sql = format!("SELECT count(*) FROM main.sqlite_schema WHERE rowid < ?1 AND {IS_TABLE}");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rank = statement.query_row([rowid], |row| row.get(0))?;
-    Ok(Some((Place { rowid, rank }, name)))
-}
-
-/// How the CREATE TABLE statement of a table begins, up to the columns.
-fn head(connection: &Connection, name: &str) -> Result<String> {
-    let sql =
-        "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-    let mut statement = connection.prepare_cached(sql)?;
-    let sql: String = statement.query_row([name], |row| row.get(0))?;
-    Ok(sql
-        .split('(')
-        .next()
-        .unwrap_or_default()
-        .trim_end()
-        .to_owned())
-}
-
-/// The name of the table in a place of `sqlite_schema`.
-fn name_at(connection: &Connection, place: i64) -> Result<Option<String>> {
-    let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rowid = ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row([place], |row| row.get(0)).optional()?)
-}
-
-/// The name of the table that so many come before.
-fn name_of_rank(connection: &Connection, rank: i64) -> Result<Option<String>> {
-    let sql = format!(
-        "SELECT name FROM main.sqlite_schema WHERE {IS_TABLE} ORDER BY rowid LIMIT 1 OFFSET ?1"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_row([rank], |row| row.get(0)).optional()?)
+/// Looks for an archived table.
+pub fn locate(connection: &Connection, table: &ArchivedTable) -> Result<Location> {
+    Places::read(connection)?.locate(table)
 }
 
 /// The archived table that the table `name` of the database is, if any. There must be a catalog.
 pub fn of_table(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>> {
-    for table in tables::all(connection)? {
-        if let Location::Here(present) = locate(connection, &table)?
-            && present.eq_ignore_ascii_case(name)
-        {
-            return Ok(Some(table));
+    let places = Places::read(connection)?;
+    let Some(entry) = places.named(name) else {
+        return Ok(None);
+    };
+    let mut same = None;
+    for table in tables::candidates(connection, entry.place, &entry.name)? {
+        let found = match places.find_by_place(&table)? {
+            Some(found) if found.place == entry.place => return Ok(Some(table)),
+            Some(_) => continue,
+            None => places.find(&table)?,
+        };
+        if found.is_some() {
+            same = Some(table);
         }
     }
-    Ok(None)
+    Ok(same)
 }
 
 /// The archived table that a user means by `name`: one that has the name now or, if there is none,
@@ -142,14 +146,30 @@ pub fn find(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>
     }
 }
 
+/// All archived tables, by name, each with what it is now. Where a table was renamed to the name of one
+/// that has no cold rows and is gone, it is the former.
+pub fn survey(connection: &Connection, places: &Places) -> Result<Vec<(ArchivedTable, Location)>> {
+    let all = tables::all(connection)?;
+    let mut taken = HashSet::new();
+    for table in &all {
+        taken.extend(places.find_by_place(table)?.map(|entry| entry.place.rowid));
+    }
+    let mut located = Vec::with_capacity(all.len());
+    for table in all {
+        let location = match (places.find_by_place(&table)?, places.find(&table)?) {
+            (None, Some(entry)) if taken.contains(&entry.place.rowid) => Location::Missing,
+            _ => places.locate(&table)?,
+        };
+        located.push((table, location));
+    }
+    Ok(located)
+}
+
 /// Notes where all archived tables are and what their columns are, so that what ALTER TABLE did since
 /// the last look is known for good. Part of the caller's write transaction.
 pub fn refresh(connection: &Connection) -> Result<()> {
-    let mut located = Vec::new();
-    for table in tables::all(connection)? {
-        let location = locate(connection, &table)?;
-        located.push((table, location));
-    }
+    let mut places = Places::read(connection)?;
+    let located = survey(connection, &places)?;
     // Names may have been swapped: each must be free before it is taken.
     for (table, location) in &located {
         if matches!(location, Location::Here(name) if *name != table.name) {
@@ -157,14 +177,22 @@ pub fn refresh(connection: &Connection) -> Result<()> {
         }
     }
     for (mut table, location) in located {
+        let before = table.clone();
         match location {
             Location::Here(name) => {
                 follow_name(connection, &mut table, name)?;
-                settle(connection, &mut table)?;
+                settle(connection, &mut places, &mut table)?;
             }
-            Location::Recreated | Location::Missing => table.place = None,
+            Location::Recreated | Location::Missing => {
+                table.place = None;
+                if tables::forget_unused(connection, &table)? {
+                    continue;
+                }
+            }
         }
-        tables::update(connection, &table)?;
+        if table != before {
+            tables::update(connection, &table)?;
+        }
     }
     Ok(())
 }
@@ -198,16 +226,26 @@ pub fn move_policy(connection: &Connection, old: &str, new: &str) -> Result<()> 
 
 /// Takes the table that has the archived table's name for it: notes its place and columns. What is not
 /// certain of the columns stays as it was, for queries to complain.
-fn settle(connection: &Connection, table: &mut ArchivedTable) -> Result<()> {
-    let (place, anchor) = place_before_anchor(connection, &table.name)?;
-    (table.place, table.anchor) = (Some(place), anchor);
-    table.head = head(connection, &table.name)?;
+fn settle(connection: &Connection, places: &mut Places, table: &mut ArchivedTable) -> Result<()> {
+    let entry = stand(connection, places, table)?;
+    if entry.sql == table.sql && table.key.is_some() {
+        return Ok(());
+    }
     if let Some(hot) = Table::find(connection, &table.name)?
-        && let Ok(ids) = columns::follow(&table.name, &table.columns, &hot.columns)
+        && let Ok(ids) = follow(table, &hot)
     {
         set_columns(connection, table, &hot, &ids)?;
     }
     Ok(())
+}
+
+/// Which known column each column of the table is. Where no file has any, all may be new.
+fn follow(table: &ArchivedTable, hot: &Table) -> Result<Vec<Option<u32>>> {
+    let ids = columns::follow(&table.name, &table.columns, &hot.columns);
+    match table.has_files {
+        true => ids,
+        false => Ok(ids.unwrap_or_else(|_| vec![None; hot.columns.len()])),
+    }
 }
 
 fn set_columns(
@@ -220,27 +258,36 @@ fn set_columns(
     let all = stored.values().flatten().chain(&table.columns);
     let next = all.map(|column| column.id + 1).max().unwrap_or(1);
     table.columns = columns::number(&hot.columns, ids, next);
+    table.key = Some(hot.key.clone());
+    table.sql.clone_from(&hot.sql);
     Ok(())
 }
 
-/// The places of a table of the database and of the anchor, which comes after it.
-fn place_before_anchor(connection: &Connection, name: &str) -> Result<(Place, Place)> {
-    let missing = || Error::refused(format!("no such table: {name}"));
-    let (table, _) = place(connection, name)?.ok_or_else(missing)?;
-    let old = anchor(connection)?;
-    if table.rowid < old.rowid {
-        return Ok((table, old));
+/// Notes the place of the table that has the archived table's name, and that of the anchor, which comes
+/// after it.
+fn stand<'p>(
+    connection: &Connection,
+    places: &'p mut Places,
+    table: &mut ArchivedTable,
+) -> Result<&'p Entry> {
+    let missing = || Error::refused(format!("no such table: {}", table.name));
+    let place = places.named(&table.name).ok_or_else(missing)?.place;
+    let old = places.anchor()?;
+    if place.rowid > old.rowid {
+        connection.execute_batch(&format!(
+            "DROP TABLE main.{ANCHOR}; CREATE TABLE main.{ANCHOR} (unused);"
+        ))?;
+        *places = Places::read(connection)?;
+        let new = places.anchor()?;
+        // Every other registered table is where it was, or has been told from the one that has its name.
+        let sql = "UPDATE main._archive_table SET anchor = ?2, anchor_rank = ?3 WHERE anchor = ?1";
+        connection.execute(sql, (old.rowid, new.rowid, new.rank))?;
     }
-    connection.execute_batch(&format!(
-        "DROP TABLE main.{ANCHOR}; CREATE TABLE main.{ANCHOR} (unused);"
-    ))?;
-    let new = anchor(connection)?;
-    // Every other registered table is where it was, or has been told from the one that has its name.
-    // The anchor is no longer before this one.
-    let (table, _) = place(connection, name)?.ok_or_else(missing)?;
-    let sql = "UPDATE main._archive_table SET anchor = ?2, anchor_rank = ?3 WHERE anchor = ?1";
-    connection.execute(sql, (old.rowid, new.rowid, new.rank))?;
-    Ok((table, new))
+    table.anchor = places.anchor()?;
+    let entry = places.named(&table.name).ok_or_else(missing)?;
+    table.place = Some(entry.place);
+    entry.head().clone_into(&mut table.head);
+    Ok(entry)
 }
 
 /// The archived table that `hot` is, with everything known of it brought up to date; it is registered
@@ -253,14 +300,14 @@ pub fn register(connection: &Connection, hot: &Table, folder: &str) -> Result<Ar
         None => {
             let id = tables::insert(connection, &hot.name, folder, &[])?;
             let mut table = get(connection, id)?;
-            settle(connection, &mut table)?;
+            settle(connection, &mut Places::read(connection)?, &mut table)?;
             tables::update(connection, &table)?;
             id
         }
     };
     let table = get(connection, id)?;
     // An uncertain change of columns must not be written into a file.
-    columns::follow(&table.name, &table.columns, &hot.columns)?;
+    follow(&table, hot)?;
     Ok(table)
 }
 
@@ -286,9 +333,7 @@ pub fn adopt(
         true => columns::follow(&table.name, &table.columns, &hot.columns)?,
         false => columns::follow_as_told(&table.name, &table.columns, &hot.columns, told, call)?,
     };
-    let (place, anchor) = place_before_anchor(connection, &table.name)?;
-    (table.place, table.anchor) = (Some(place), anchor);
-    table.head = head(connection, &table.name)?;
+    stand(connection, &mut Places::read(connection)?, table)?;
     set_columns(connection, table, &hot, &ids)?;
     tables::update(connection, table)
 }

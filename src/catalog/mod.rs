@@ -2,6 +2,7 @@
 //!
 //! - [`tables`]: archived tables and the columns their files were written with
 //! - [`identity`], [`columns`]: which table and which column it is, after ALTER TABLE
+//! - [`places`]: the tables of the database, in one look
 //! - [`files`](mod@files): cold files, and what is known of their values
 //! - [`tombstones`]: rows of cold files that do not count
 //! - [`policies`]: what the nightly run does
@@ -10,6 +11,7 @@
 pub mod columns;
 pub mod files;
 pub mod identity;
+pub mod places;
 pub mod policies;
 pub mod runs;
 pub mod tables;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Row, params};
 
 use crate::error::Result;
-use crate::table::{Column, columns_from_json, columns_to_json};
+use crate::table::{Column, Key, columns_from_json, columns_to_json};
 use crate::time::TimeFormat;
 
-/// A table that has been archived at least once.
-#[derive(Debug, Clone)]
+/// A table that has been archived, or has a policy.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ArchivedTable {
     pub id: i64,
     /// When it was last looked at.
@@ -20,12 +20,18 @@ pub struct ArchivedTable {
     pub time_format: Option<TimeFormat>,
     /// When it was last looked at, with their numbers.
     pub columns: Vec<Column>,
-    /// How its CREATE TABLE statement begins, up to the columns.
+    /// What identified its rows then; `None` if it was never looked at.
+    pub key: Option<Key>,
+    /// The CREATE TABLE statement that the columns and the key are from.
+    pub sql: String,
+    /// How its CREATE TABLE statement began when it was last looked at, up to the columns.
     pub head: String,
     /// Its place when it was last looked at; `None` if no table of the database is this one.
     pub place: Option<Place>,
     /// The anchor's then.
     pub anchor: Place,
+    /// Whether any cold file is in the catalog.
+    pub has_files: bool,
 }
 
 /// Where a table is in `sqlite_schema`.
@@ -37,8 +43,9 @@ pub struct Place {
 }
 
 const SELECT: &str = "SELECT id, name, folder, time_column, time_format, columns, place, rank,
-                             anchor, anchor_rank, head
-                      FROM main._archive_table";
+                             anchor, anchor_rank, head, key, sql,
+                             EXISTS (SELECT 1 FROM main._archive_file f WHERE f.table_id = t.id)
+                      FROM main._archive_table t";
 
 fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
     Ok(ArchivedTable {
@@ -57,6 +64,12 @@ fn from_row(row: &Row<'_>) -> Result<ArchivedTable> {
             rank: row.get(9)?,
         },
         head: row.get(10)?,
+        key: serde_json::from_str(row.get_ref(11)?.as_str().unwrap_or_default())
+            .ok()
+            .as_ref()
+            .and_then(Key::from_json),
+        sql: row.get(12)?,
+        has_files: row.get(13)?,
     })
 }
 
@@ -85,6 +98,28 @@ pub fn find(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>
     rows.next()?.map(from_row).transpose()
 }
 
+/// The archived tables that the table of this place and name can be. There must be a catalog.
+pub fn candidates(connection: &Connection, place: Place, name: &str) -> Result<Vec<ArchivedTable>> {
+    let sql = format!("{SELECT} WHERE place = ?1 OR rank = ?2 OR name = ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((place.rowid, place.rank, name))?;
+    let mut tables = Vec::new();
+    while let Some(row) = rows.next()? {
+        tables.push(from_row(row)?);
+    }
+    Ok(tables)
+}
+
+/// Forgets a table that nothing of the catalog refers to. Says whether it did.
+pub fn forget_unused(connection: &Connection, table: &ArchivedTable) -> Result<bool> {
+    let sql = "DELETE FROM main._archive_table WHERE id = ?1
+                   AND NOT EXISTS (SELECT 1 FROM main._archive_file WHERE table_id = ?1)
+                   AND NOT EXISTS (SELECT 1 FROM main._archive_schema WHERE table_id = ?1)
+                   AND NOT EXISTS (SELECT 1 FROM main._archive_run WHERE table_id = ?1)
+                   AND NOT EXISTS (SELECT 1 FROM main._archive_policy WHERE table_name = ?2)";
+    Ok(connection.execute(sql, (table.id, &table.name))? > 0)
+}
+
 /// Registers a table under its present name, and returns its id. Where it is in the database is for
 /// `identity` to say.
 pub fn insert(
@@ -95,8 +130,8 @@ pub fn insert(
 ) -> Result<i64> {
     connection.execute(
         "INSERT INTO main._archive_table
-             (name, folder, time_column, time_format, columns, head, anchor, anchor_rank)
-         VALUES (?1, ?2, '', '', ?3, '', 0, 0)",
+             (name, folder, time_column, time_format, columns, key, sql, head, anchor, anchor_rank)
+         VALUES (?1, ?2, '', '', ?3, '', '', '', 0, 0)",
         (
             name,
             free_folder(connection, folder)?,
@@ -124,7 +159,7 @@ fn free_folder(connection: &Connection, folder: &str) -> Result<String> {
 pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
     connection.execute(
         "UPDATE main._archive_table SET name = ?2, time_column = ?3, time_format = ?4, columns = ?5,
-             place = ?6, rank = ?7, anchor = ?8, anchor_rank = ?9, head = ?10
+             place = ?6, rank = ?7, anchor = ?8, anchor_rank = ?9, head = ?10, key = ?11, sql = ?12
          WHERE id = ?1",
         params![
             table.id,
@@ -137,6 +172,8 @@ pub fn update(connection: &Connection, table: &ArchivedTable) -> Result<()> {
             table.anchor.rowid,
             table.anchor.rank,
             table.head,
+            table.key.as_ref().map(|key| key.to_json().to_string()).unwrap_or_default(),
+            table.sql,
         ],
     )?;
     Ok(())

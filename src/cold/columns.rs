@@ -1,13 +1,21 @@
 //! The columns of `cold_t`, and which column of a cold file each is, after ALTER TABLE too.
 
+use once_cell::unsync::OnceCell;
 use rusqlite::types::Value as Owned;
+use serde_json::{Value as Json, json};
 
 use super::table::Mode;
 use crate::catalog::columns::follow;
+use crate::catalog::tables::ArchivedTable;
+use crate::defaults;
 use crate::error::Result;
+use crate::sql::quote;
 use crate::stored::ROWID_COLUMN;
-use crate::table::{Affinity, Column};
+use crate::table::{Affinity, Column, Key};
 use crate::value::Encoding;
+
+/// The hidden column that shows the rowid a row had, or has, in its table.
+const ROWID: &str = "rowid";
 
 /// What a column of `cold_t` shows.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +33,6 @@ pub struct ColdColumn {
     pub affinity: Affinity,
     /// Whether text in it is compared by the BINARY collation, if a query does not say otherwise.
     pub binary: bool,
-    /// What rows of files without the column show: they were written before ADD COLUMN.
-    pub default: Owned,
     /// It alone is the key: no two rows of the hot table have the same value.
     pub unique: bool,
     /// It is the rowid, or another name of it: only integers.
@@ -42,18 +48,134 @@ pub struct Shape {
     pub mode: Mode,
     /// The archived table's columns.
     pub declared: Vec<Column>,
+    /// What identifies a row of the table, if that is in the database.
+    key: Option<Key>,
     /// The columns of `cold_t`: those, and perhaps the rowid.
     pub columns: Vec<ColdColumn>,
     /// Their names.
     pub names: Vec<String>,
     /// Of the database.
     pub encoding: Encoding,
+    defaults: OnceCell<Vec<Owned>>,
 }
 
 impl Shape {
-    /// Which of the columns `known` to the catalog each of the archived table's columns is.
-    pub fn ids(&self, known: &[Column]) -> Result<Vec<Option<u32>>> {
-        follow(&self.name, known, &self.declared)
+    pub fn new(
+        table: i64,
+        name: String,
+        mode: Mode,
+        declared: Vec<Column>,
+        key: Option<Key>,
+        encoding: Encoding,
+    ) -> Self {
+        let mut columns = Vec::with_capacity(declared.len() + 1);
+        for (index, column) in declared.iter().enumerate() {
+            let is_rowid =
+                matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
+            // Under another collation than that of the key, several rows may be equal.
+            let is_key = matches!(
+                &key,
+                Some(Key::Primary(key))
+                    if matches!(&key[..], [(only, collation)]
+                        if *only == index && column.has_collation(collation))
+            );
+            columns.push(ColdColumn {
+                source: Source::Column(index),
+                affinity: column.affinity(),
+                binary: column.collation.eq_ignore_ascii_case("BINARY"),
+                unique: is_rowid || is_key,
+                is_rowid,
+            });
+        }
+        let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
+        if let Some(Key::Rowid { alias, .. }) = &key
+            && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
+        {
+            columns.push(ColdColumn {
+                source: alias.map_or(Source::Rowid, Source::Column),
+                affinity: Affinity::Numeric,
+                binary: true,
+                unique: true,
+                is_rowid: true,
+            });
+            names.push(ROWID.to_owned());
+        }
+        Self {
+            table,
+            name,
+            mode,
+            declared,
+            key,
+            columns,
+            names,
+            encoding,
+            defaults: OnceCell::new(),
+        }
+    }
+
+    /// The statement that declares the columns to SQLite.
+    pub fn declaration(&self) -> String {
+        let mut columns: Vec<String> = self.declared.iter().map(Column::declaration).collect();
+        if self.columns.len() > self.declared.len() {
+            columns.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
+        }
+        format!("CREATE TABLE x({})", columns.join(", "))
+    }
+
+    /// What is to be known of the shape where no SQL can be run, for [`Shape::from_json`].
+    pub fn to_json(&self) -> String {
+        let columns = self.declared.iter().map(|column| {
+            json!([
+                column.name,
+                column.declared_type,
+                column.collation,
+                column.default
+            ])
+        });
+        json!({
+            "encoding": self.encoding.name(),
+            "key": self.key.as_ref().map(Key::to_json),
+            "columns": columns.collect::<Vec<_>>(),
+        })
+        .to_string()
+    }
+
+    /// The reverse of [`Shape::to_json`]. `None` if that is not what made `text`.
+    pub fn from_json(table: i64, name: &str, mode: Mode, text: &str) -> Option<Self> {
+        let json: Json = serde_json::from_str(text).ok()?;
+        let column = |json: &Json| {
+            let text = |position: usize| Some(json.get(position)?.as_str()?.to_owned());
+            Some(Column {
+                id: 0,
+                name: text(0)?,
+                declared_type: text(1)?,
+                collation: text(2)?,
+                default: text(3),
+            })
+        };
+        let columns = json.get("columns")?.as_array()?.iter().map(column);
+        let key = match json.get("key")? {
+            Json::Null => None,
+            key => Some(Key::from_json(key)?),
+        };
+        let encoding = Encoding::from_name(json.get("encoding")?.as_str()?)?;
+        let columns = columns.collect::<Option<_>>()?;
+        Some(Self::new(
+            table,
+            name.to_owned(),
+            mode,
+            columns,
+            key,
+            encoding,
+        ))
+    }
+
+    /// Which of the columns known to the catalog each of the archived table's columns is.
+    pub fn ids(&self, archived: &ArchivedTable) -> Result<Vec<Option<u32>>> {
+        match archived.has_files {
+            true => follow(&self.name, &archived.columns, &self.declared),
+            false => Ok(vec![None; self.declared.len()]),
+        }
     }
 
     /// Where each column of `cold_t` is among the columns `stored` of a file. `ids` are those of the
@@ -67,5 +189,19 @@ impl Shape {
             Source::Rowid => stored.iter().position(|stored| stored.name == ROWID_COLUMN),
         };
         self.columns.iter().map(position).collect()
+    }
+
+    /// Finds out what [`Shape::default`] says.
+    pub fn learn_defaults(&self) -> Result<()> {
+        let default = |column: &Column| defaults::of_older_rows(column, self.encoding);
+        let defaults = || self.declared.iter().map(default).collect::<Result<_>>();
+        self.defaults.get_or_try_init(defaults).map(|_| ())
+    }
+
+    /// What rows of files without the column show: they were written before ADD COLUMN. Whoever has read
+    /// the table's state can ask.
+    pub fn default(&self, column: usize) -> &Owned {
+        let defaults = self.defaults.get().map_or(&[][..], Vec::as_slice);
+        defaults.get(column).unwrap_or(&Owned::Null)
     }
 }

@@ -259,12 +259,8 @@ impl Cursor for Scan {
                 .iter()
                 .map(|_| AtomicBool::new(false))
                 .collect(),
-            defaults: self
-                .states
-                .shape
-                .columns
-                .iter()
-                .map(|column| column.default.clone())
+            defaults: (0..self.states.shape.columns.len())
+                .map(|column| self.states.shape.default(column).clone())
                 .collect(),
         });
         let number = |has: bool, position: usize| match has.then(|| arguments.value(position)) {

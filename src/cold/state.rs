@@ -14,7 +14,7 @@ use super::merge::{self, Order};
 use super::predicate::Predicate;
 use super::range::{Kinds, Range};
 use super::table::Mode;
-use crate::attach;
+use crate::attach::objects::{hot_arm, mark};
 use crate::catalog::files::{self, FileEntry, Totals};
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::ArchivedTable;
@@ -68,7 +68,8 @@ impl TableState {
             return Ok(None);
         };
         check_mode(connection, shape, &table)?;
-        let ids = shape.ids(&table.columns)?;
+        let ids = shape.ids(&table)?;
+        shape.learn_defaults()?;
         let schema = |(id, columns): (i64, Vec<Column>)| {
             let positions = Arc::new(shape.positions(&ids, &columns));
             let columns = Arc::new(columns);
@@ -235,12 +236,7 @@ impl TableState {
     /// The range of a column in files that were written before it was added: every row shows the
     /// default.
     fn default_range(&self, column: usize) -> Range {
-        let column = self.shape.columns.get(column);
-        Range::of(
-            column
-                .map(|column| Value::from(&column.default))
-                .into_iter(),
-        )
+        Range::of(std::iter::once(Value::from(self.shape.default(column))))
     }
 
     /// The most files that have to be merged at a time to give their rows in `order`.
@@ -278,10 +274,10 @@ fn check_view(connection: &Connection, table: i64, name: &str) -> Result<()> {
                WHERE c.type = 'table' AND instr(c.sql, ?1) > 0
                  AND v.type = 'view' AND v.name = 'all_' || substr(c.name, length('cold_') + 1)
                  AND instr(v.sql, ?2) = 0";
-    let (mark, arm) = (attach::mark(table, Mode::Joined), attach::hot_arm(name));
+    let parameters = (mark(table, Mode::Joined), hot_arm(name));
     let mut statement = connection.prepare_cached(sql)?;
     let other: Option<String> = statement
-        .query_row((mark, arm), |row| row.get(0))
+        .query_row(parameters, |row| row.get(0))
         .optional()?;
     match other {
         None => Ok(()),

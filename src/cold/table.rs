@@ -1,30 +1,31 @@
 //! `cold_t`: the cold rows of a table as a virtual table with the table's own columns.
 //!
-//! Made by `CREATE VIRTUAL TABLE temp.cold_t USING archive_cold(7, joined, signature)`: the table's id in
-//! the catalog, a [`Mode`], and what makes the statement differ when the columns do.
+//! Made by `CREATE VIRTUAL TABLE temp.cold_t USING archive_cold(7, joined, '{...}')`: the table's id in
+//! the catalog, a [`Mode`], and the columns, so that the statement differs when they do.
 
 use std::rc::Rc;
 
 use rusqlite::Connection;
-use rusqlite::types::Value as Owned;
 
-use super::columns::{ColdColumn, Shape, Source};
+use super::columns::{ColdColumn, Shape};
 use super::planner;
 use super::scan::Scan;
 use super::state::States;
 use super::stats::ScanLog;
-use crate::catalog::identity::{self, Location};
+use crate::catalog::identity::Present;
+use crate::catalog::places::Places;
 use crate::catalog::tables::ArchivedTable;
-use crate::catalog::{self, tables};
-use crate::defaults;
 use crate::error::{Error, Result};
-use crate::sql::{self, quote};
+use crate::sql::{self, literal};
 use crate::sqlite::query::Query;
 use crate::sqlite::vtab::{Created, Table};
-use crate::table::{self, Affinity, Column, Key};
+use crate::table::Column;
+use crate::value::Encoding;
 
-/// The hidden column that shows the rowid a row had, or has, in its table.
-const ROWID: &str = "rowid";
+/// What the names of the TEMP objects of a table begin with: of that with its cold rows, and of that with
+/// all of them.
+pub const COLD: &str = "cold_";
+pub const ALL: &str = "all_";
 
 /// What a virtual table of this kind is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,20 +73,9 @@ impl ColdTable {
     }
 }
 
-/// The table of the database that an archived one is now.
-pub fn hot_table(
-    connection: &Connection,
-    archived: &ArchivedTable,
-) -> Result<Option<table::Table>> {
-    match identity::locate(connection, archived)? {
-        Location::Here(name) => table::Table::find(connection, &name),
-        Location::Recreated | Location::Missing => Ok(None),
-    }
-}
-
 /// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those that it had
 /// when it was last looked at.
-pub fn visible_columns(archived: &ArchivedTable, hot: Option<&table::Table>) -> Vec<Column> {
+pub fn visible_columns(archived: &ArchivedTable, hot: Option<&Present>) -> Vec<Column> {
     let columns = hot.map_or(&archived.columns, |hot| &hot.columns);
     columns.clone()
 }
@@ -93,87 +83,59 @@ pub fn visible_columns(archived: &ArchivedTable, hot: Option<&table::Table>) -> 
 /// What `cold_t` of an archived table looks like.
 pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> Result<Shape> {
     let hot = match mode {
-        Mode::Joined => hot_table(connection, archived)?,
+        Mode::Joined => Places::read(connection)?.present(connection, archived)?,
         Mode::Alone | Mode::Detached => None,
     };
-    let declared = visible_columns(archived, hot.as_ref());
-    let name = hot.as_ref().map_or(&archived.name, |hot| &hot.name).clone();
-    let encoding = sql::encoding(connection)?;
-    let mut columns = Vec::with_capacity(declared.len() + 1);
-    let key = hot.map(|hot| hot.key);
-    for (index, column) in declared.iter().enumerate() {
-        let is_rowid =
-            matches!(&key, Some(Key::Rowid { alias: Some(alias), .. }) if *alias == index);
-        // Under another collation than that of the key, several rows may be equal.
-        let is_key = matches!(
-            &key,
-            Some(Key::Primary(key))
-                if matches!(&key[..], [(only, collation)]
-                    if *only == index && column.has_collation(collation))
-        );
-        columns.push(ColdColumn {
-            source: Source::Column(index),
-            affinity: column.affinity(),
-            binary: column.collation.eq_ignore_ascii_case("BINARY"),
-            default: defaults::of_older_rows(column, encoding)?,
-            unique: is_rowid || is_key,
-            is_rowid,
-        });
-    }
-    let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
-    if let Some(Key::Rowid { alias, .. }) = key
-        && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
-    {
-        columns.push(ColdColumn {
-            source: alias.map_or(Source::Rowid, Source::Column),
-            affinity: Affinity::Numeric,
-            binary: true,
-            default: Owned::Null,
-            unique: true,
-            is_rowid: true,
-        });
-        names.push(ROWID.to_owned());
-    }
-    Ok(Shape {
-        encoding,
-        table: archived.id,
-        name,
+    Ok(shape_with(
+        archived,
+        hot.as_ref(),
         mode,
-        declared,
-        columns,
-        names,
-    })
+        sql::encoding(connection)?,
+    ))
 }
+
+/// [`shape`], with what is known of the hot table.
+pub fn shape_with(
+    archived: &ArchivedTable,
+    hot: Option<&Present>,
+    mode: Mode,
+    encoding: Encoding,
+) -> Shape {
+    let name = hot.map_or(&archived.name, |hot| &hot.name).clone();
+    let key = hot.map(|hot| hot.key.clone());
+    let columns = visible_columns(archived, hot);
+    Shape::new(archived.id, name, mode, columns, key, encoding)
+}
+
+/// The statement that makes the virtual table of a shape, after its name. The shape is a part of it: while
+/// SQLite connects a virtual table, no SQL may be run.
+pub fn using(shape: &Shape) -> String {
+    let (table, mode) = (shape.table, shape.mode.name());
+    format!("{USING}{table}, {mode}, {})", literal(&shape.to_json()))
+}
+
+/// What the statements of all our virtual tables have after the name.
+pub const USING: &str = "USING archive_cold(";
 
 impl Table for ColdTable {
     type Cursor = Scan;
     type Shared = ScanLog;
 
+    /// Runs no SQL: it could meet a schema that another connection has just changed, and SQLite would
+    /// free the one that holds the very table it is connecting.
     fn connect(
         connection: Rc<Connection>,
         log: &ScanLog,
         created: &Created<'_>,
     ) -> Result<(Self, String)> {
-        let usage = || Error::refused("archive_cold is made by archive_attach() only");
-        let mut arguments = created.arguments.iter().map(|argument| argument.trim());
-        let id = arguments.next().and_then(|id| id.parse().ok());
-        let name = arguments.next().unwrap_or_default();
-        let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
-        let (id, mode): (i64, _) = id.zip(mode).ok_or_else(usage)?;
-        if !catalog::exists(&connection)? {
-            return Err(usage());
-        }
-        let archived = tables::get(&connection, id)?.ok_or_else(usage)?;
-        let shape = shape(&connection, &archived, mode)?;
-        let mut declaration: Vec<String> = shape.declared.iter().map(Column::declaration).collect();
-        if shape.columns.len() > shape.declared.len() {
-            declaration.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
-        }
+        let shape = parse(created)
+            .ok_or_else(|| Error::refused("archive_cold is made by archive_attach() only"))?;
+        let declaration = shape.declaration();
         let table = Self {
             states: Rc::new(States::new(connection, Rc::new(shape))),
             log: log.clone(),
         };
-        Ok((table, format!("CREATE TABLE x({})", declaration.join(", "))))
+        Ok((table, declaration))
     }
 
     fn best_index(&self, query: &mut Query<'_>) -> Result<()> {
@@ -183,4 +145,25 @@ impl Table for ColdTable {
     fn open(&self) -> Result<Scan> {
         Scan::open(Rc::clone(&self.states), &self.log)
     }
+}
+
+/// The shape in the statement that [`using`] made.
+fn parse(created: &Created<'_>) -> Option<Shape> {
+    let [id, mode, text] = created.arguments[..] else {
+        return None;
+    };
+    let mode = Mode::ALL
+        .into_iter()
+        .find(|known| known.name() == mode.trim())?;
+    let prefix = if mode == Mode::Detached { ALL } else { COLD };
+    let name = created.name.strip_prefix(prefix)?;
+    let text = text.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+    let is_temp = created.schema.eq_ignore_ascii_case("temp");
+    let shape = Shape::from_json(
+        id.trim().parse().ok()?,
+        name,
+        mode,
+        &text.replace("''", "'"),
+    );
+    shape.filter(|_| is_temp)
 }

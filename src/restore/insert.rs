@@ -34,10 +34,9 @@ impl Rows {
         columns.resize_with(shape.declared.len(), || None);
         for column in wanted {
             let stored = file.positions.get(*column).copied().flatten();
-            let cells = match (stored, shape.columns.get(*column)) {
-                (Some(stored), _) => Cells::Stored(file.file.decode(group, stored)?),
-                (None, Some(column)) => Cells::Added(column.default.clone()),
-                (None, None) => return Err(Error::Internal("a column is missing".into())),
+            let cells = match stored {
+                Some(stored) => Cells::Stored(file.file.decode(group, stored)?),
+                None => Cells::Added(shape.default(*column).clone()),
             };
             if let Some(place) = columns.get_mut(*column) {
                 *place = Some(cells);

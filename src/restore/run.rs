@@ -54,6 +54,7 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         options: &options,
     };
     let outcome = match options.dry_run {
+        _ if !archived.has_files => Outcome::default(),
         true => call.dry_run()?,
         false => call.run()?,
     };

@@ -27,6 +27,9 @@ pub trait Table: Sized {
     const DIRECT_ONLY: bool = false;
 
     /// Connects. Returns the table and the `CREATE TABLE` statement that declares its columns.
+    ///
+    /// It must not run SQL that can find that another connection has changed the schema: SQLite would then
+    /// free the schema with the table that is being connected, and go on using it.
     fn connect(
         connection: Rc<Connection>,
         shared: &Self::Shared,
@@ -44,6 +47,7 @@ pub trait Table: Sized {
 /// function in FROM, a table has no arguments.
 pub struct Created<'a> {
     pub schema: &'a str,
+    pub name: &'a str,
     /// As they were written, quotes and all.
     pub arguments: Vec<&'a str>,
 }
@@ -195,6 +199,7 @@ unsafe extern "C" fn connect<T: Table>(
         let words = words.map_err(|_| Error::refused("the arguments are not valid UTF-8"))?;
         let created = Created {
             schema: words.get(1).copied().unwrap_or_default(),
+            name: words.get(2).copied().unwrap_or_default(),
             arguments: words.into_iter().skip(3).collect(),
         };
         let (connected, declaration) = T::connect(Rc::new(connection), shared, &created)?;

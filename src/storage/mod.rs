@@ -167,6 +167,8 @@ impl Archive {
     /// Takes the lock that only one archive run per database can hold, for as long as the result
     /// lives. It ends with the process, however that ends.
     pub fn lock(&self) -> Result<Lock> {
+        // A table with a policy has no files yet.
+        self.folder.prepare()?;
         let path = self.folder.root.join(format!(".{}.lock", self.lock));
         let busy = "another archive run is working on this database";
         lock(&path, &self.folder.access, busy)

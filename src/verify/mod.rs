@@ -17,14 +17,15 @@ use serde_json::{Value as Json, json};
 use self::row::CatalogRow;
 use self::values::Values;
 use crate::archive::ids;
-use crate::catalog::{self, columns, identity, tables};
+use crate::catalog::identity::{self, Location};
+use crate::catalog::{self, columns, tables};
 use crate::cold::file::OpenFile;
-use crate::cold::table::hot_table;
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql::{read_transaction, unquote};
 use crate::storage::Folder;
 use crate::storage::read::{VerifiedFile, checksum};
+use crate::table::Table;
 use crate::value::Value;
 
 /// Checks the files of one archived table, or of all. Problems are listed, not raised.
@@ -115,9 +116,13 @@ impl Report {
             if table.is_some_and(|table| table != archived.id) {
                 continue;
             }
+            let Location::Here(name) = identity::locate(connection, &archived)? else {
+                continue;
+            };
+            let known = |hot: &Table| columns::follow(&name, &archived.columns, &hot.columns);
             // Where it is not certain which column is which, every query says so.
-            let Some(hot) = hot_table(connection, &archived)?
-                .filter(|hot| columns::follow(&hot.name, &archived.columns, &hot.columns).is_ok())
+            let Some(hot) = Table::find(connection, &name)?
+                .filter(|hot| archived.has_files && known(hot).is_ok())
             else {
                 continue;
             };
