@@ -125,6 +125,7 @@ def test_empty_partition_folders_go(db, path):
     call(db, "archive_gc()")
     left = {entry.relative_to(root).as_posix() for entry in root.rglob("*") if entry.is_dir()}
     assert left == {
+        ".catalog",
         "t",
         "mine",
         "t/year=2020",
@@ -133,7 +134,7 @@ def test_empty_partition_folders_go(db, path):
     }
     note.unlink()
     call(db, "archive_gc()")
-    assert {entry.name for entry in root.iterdir() if entry.is_dir()} == {"t", "mine"}
+    assert {entry.name for entry in root.iterdir() if entry.is_dir()} == {".catalog", "t", "mine"}
     assert list((root / "t").iterdir()) == []
 
 
