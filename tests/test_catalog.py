@@ -102,7 +102,7 @@ def test_gc_removes_only_old_leftovers_of_its_own(db, path):
 
 
 def test_rolled_back_files_are_leftovers(db, path):
-    """What a rolled back call wrote is invisible, and archive_gc removes it."""
+    """What a rolled back call wrote is invisible, and archive_gc removes it if it is told to."""
     fill(db)
     before = sorted(path.parent.rglob("*.parquet"))
     db.execute("INSERT INTO t VALUES ('2020-07-07', 1)")
@@ -112,7 +112,8 @@ def test_rolled_back_files_are_leftovers(db, path):
         db.execute("SELECT archive_gc()").fetchall()
     db.execute("ROLLBACK")
     assert db.execute("SELECT count(*) FROM all_t").fetchone() == (6,)
-    call(db, "archive_gc('{\"retention_days\":0}')")
+    assert call(db, "archive_gc('{\"retention_days\":0}')")["unknown_files"] == 1
+    call(db, "archive_gc('{\"retention_days\":0, \"unknown_files\":true}')")
     assert sorted(path.parent.rglob("*.parquet")) == before
 
 

@@ -292,7 +292,7 @@ def test_history_of_a_failed_run_says_what_moved(path, fresh, nth):
 @pytest.mark.parametrize("archived_before", [False, True])
 @pytest.mark.parametrize("end", ["kill", "rollback"])
 def test_leftovers_of_the_callers_transaction(path, fresh, archived_before, end):
-    """Files of a transaction that never committed are invisible, and a later cleanup finds them."""
+    """Files of a transaction that never committed are invisible, and go when the owner says so."""
     expected = fresh("wal")
     if archived_before:
         with closing(connect(path)) as connection:
@@ -309,5 +309,8 @@ def test_leftovers_of_the_callers_transaction(path, fresh, archived_before, end)
     with closing(connect(path)) as connection:
         archive(connection, "events", None, BATCH)
         connection.execute("""SELECT archive_gc('{"retention_days":0}')""").fetchone()
+        assert on_disk(path) > in_catalog(path)
+        gc = """SELECT archive_gc('{"retention_days":0, "unknown_files":true}')"""
+        connection.execute(gc).fetchone()
     assert on_disk(path) == in_catalog(path)
     assert_intact(path, expected)
