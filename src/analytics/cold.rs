@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rusqlite::Connection;
-use rusqlite::types::Value as Owned;
 
 use super::engine::pattern;
 use super::types::{Seen, only_nulls};
@@ -13,7 +12,6 @@ use crate::catalog::tombstones::DeadRows;
 use crate::cold::cache::Cache;
 use crate::cold::columns::{Shape, Source};
 use crate::cold::file::OpenFile;
-use crate::cold::range::Range;
 use crate::cold::state::TableState;
 use crate::error::{Error, Result};
 use crate::storage::Identity;

@@ -27,6 +27,8 @@ mod table;
 mod types;
 mod view;
 
+use std::rc::Rc;
+
 use rusqlite::Connection;
 
 use crate::error::Result;
@@ -34,6 +36,6 @@ use crate::sqlite::vtab::{self, Kind};
 
 /// Makes `archive_query` known to a connection. DuckDB itself is started when it is first used.
 pub fn register(connection: &Connection) -> Result<()> {
-    let engines = engine::Engines::default();
-    vtab::register::<table::Report>(connection, c"archive_query", Kind::Both, engines)
+    let reports = Rc::default();
+    vtab::register::<table::Report>(connection, c"archive_query", Kind::Both, reports)
 }

@@ -4,8 +4,11 @@
 //! TABLE temp.report USING archive_query('SELECT ...')` it has the columns of the query, which runs again
 //! at each scan.
 
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use lru::LruCache;
 use rusqlite::Connection;
 
 use super::engine::Engines;
@@ -14,6 +17,7 @@ use super::result::{ResultColumn, Rows};
 use super::run::{Request, Running, Wanted};
 use super::syntax::trimmed;
 use crate::error::{Error, Result};
+use crate::sqlite::pin::ReadPin;
 use crate::sqlite::query::{Comparison, Query};
 use crate::sqlite::value::{Arguments, Output};
 use crate::sqlite::vtab::{Created, Cursor, Table};
@@ -29,18 +33,41 @@ const ARGUMENTS: [&str; 3] = ["sql", "parameters", "options"];
 const COST: f64 = 1e6;
 const ROWS: i64 = 1000;
 
+/// How many tables a connection knows the columns of.
+const KNOWN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+
+/// What the reports of a connection share.
+pub struct Reports {
+    engines: Engines,
+    /// Tables that were made, by the arguments of their statements: SQLite connects them again after any
+    /// change of the schema, and nothing may run then.
+    made: RefCell<LruCache<Vec<String>, Rc<Definition>>>,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            engines: Engines::default(),
+            made: RefCell::new(LruCache::new(KNOWN)),
+        }
+    }
+}
+
 /// A query as a virtual table.
 pub struct Report {
     connection: Rc<Connection>,
-    engines: Engines,
+    reports: Rc<Reports>,
     /// What CREATE VIRTUAL TABLE says; a call says it each time.
     created: Option<Rc<Definition>>,
 }
 
 /// A query and the columns that it had when the table was made.
 struct Definition {
+    arguments: Vec<String>,
     request: Request,
     names: Vec<String>,
+    /// The statement that declares the columns to SQLite.
+    declaration: String,
 }
 
 impl Request {
@@ -78,12 +105,27 @@ fn start(
 }
 
 impl Report {
+    /// The table of a statement, as it was when it was made.
+    fn made(
+        connection: &Rc<Connection>,
+        reports: &Reports,
+        created: &Created<'_>,
+    ) -> Result<Rc<Definition>> {
+        if let Some(known) = reports.made.borrow_mut().get(&written(created)) {
+            return Ok(Rc::clone(known));
+        }
+        let made = Rc::new(Self::create(connection, &reports.engines, created)?);
+        let mut known = reports.made.borrow_mut();
+        known.put(made.arguments.clone(), Rc::clone(&made));
+        Ok(made)
+    }
+
     /// The table that `CREATE VIRTUAL TABLE` makes.
     fn create(
         connection: &Rc<Connection>,
         engines: &Engines,
         created: &Created<'_>,
-    ) -> Result<(Definition, String)> {
+    ) -> Result<Definition> {
         if !created.schema.eq_ignore_ascii_case("temp") {
             return Err(Error::refused(format!(
                 "such a table can only be in temp, as the database has to stay readable without this \
@@ -101,13 +143,22 @@ impl Report {
         })?;
         let value = |n: usize| texts.get(n).map_or(Value::Null, |text| Value::Text(text));
         let request = Request::new(value(0), value(1), value(2))?;
+        let _pin = ReadPin::current(connection)?;
         let running = start(connection, engines, &request, Wanted::Columns)?;
         let columns = running.columns();
         let declared: Vec<String> = columns.iter().map(ResultColumn::declaration).collect();
-        let declaration = format!("CREATE TABLE x({})", declared.join(", "));
-        let names = columns.iter().map(|column| column.name.clone()).collect();
-        Ok((Definition { request, names }, declaration))
+        Ok(Definition {
+            arguments: written(created),
+            names: columns.iter().map(|column| column.name.clone()).collect(),
+            declaration: format!("CREATE TABLE x({})", declared.join(", ")),
+            request,
+        })
     }
+}
+
+/// The arguments of a statement, to know it by.
+fn written(created: &Created<'_>) -> Vec<String> {
+    created.arguments.iter().map(|a| (*a).to_owned()).collect()
 }
 
 /// The text of an SQL string literal; NULL is an empty one.
@@ -119,13 +170,13 @@ fn literal(sql: &str) -> Option<String> {
 
 impl Table for Report {
     type Cursor = Answers;
-    type Shared = Engines;
+    type Shared = Rc<Reports>;
 
     const DIRECT_ONLY: bool = true;
 
     fn connect(
         connection: Rc<Connection>,
-        engines: &Engines,
+        reports: &Rc<Reports>,
         created: &Created<'_>,
     ) -> Result<(Self, String)> {
         let (definition, declaration) = match created.arguments[..] {
@@ -137,14 +188,14 @@ impl Table for Report {
                 )
             }
             _ => {
-                let (definition, declaration) =
-                    Self::create(&connection, engines, created).map_err(named)?;
-                (Some(Rc::new(definition)), declaration)
+                let definition = Self::made(&connection, reports, created).map_err(named)?;
+                let declaration = definition.declaration.clone();
+                (Some(definition), declaration)
             }
         };
         let report = Self {
             connection,
-            engines: engines.clone(),
+            reports: Rc::clone(reports),
             created: definition,
         };
         Ok((report, declaration))
@@ -172,10 +223,16 @@ impl Table for Report {
         }
     }
 
+    fn dropped(&self) {
+        if let Some(definition) = &self.created {
+            self.reports.made.borrow_mut().pop(&definition.arguments);
+        }
+    }
+
     fn open(&self) -> Result<Answers> {
         Ok(Answers {
             connection: Rc::clone(&self.connection),
-            engines: self.engines.clone(),
+            engines: self.reports.engines.clone(),
             created: self.created.clone(),
             arguments: Default::default(),
             running: None,

@@ -29,7 +29,8 @@ pub trait Table: Sized {
     /// Connects. Returns the table and the `CREATE TABLE` statement that declares its columns.
     ///
     /// It must not run SQL that can find that another connection has changed the schema: SQLite would then
-    /// free the schema with the table that is being connected, and go on using it.
+    /// free the schema with the table that is being connected, and go on using it. What needs SQL holds
+    /// a [`ReadPin::current`](super::pin::ReadPin::current) meanwhile.
     fn connect(
         connection: Rc<Connection>,
         shared: &Self::Shared,
@@ -38,6 +39,9 @@ pub trait Table: Sized {
 
     /// Chooses what to push down (xBestIndex).
     fn best_index(&self, query: &mut Query<'_>) -> Result<()>;
+
+    /// The table is dropped for good (xDestroy), not only disconnected.
+    fn dropped(&self) {}
 
     /// Opens a cursor, which then gets a [`Cursor::filter`] before anything else.
     fn open(&self) -> Result<Self::Cursor>;
@@ -125,7 +129,7 @@ const fn module<T: Table>(create: Option<Connect>) -> ffi::sqlite3_module {
         xConnect: Some(connect::<T>),
         xBestIndex: Some(best_index::<T>),
         xDisconnect: Some(disconnect::<T>),
-        xDestroy: Some(disconnect::<T>),
+        xDestroy: Some(destroy::<T>),
         xOpen: Some(open::<T>),
         xClose: Some(close::<T>),
         xFilter: Some(filter::<T>),
@@ -239,6 +243,18 @@ unsafe extern "C" fn disconnect<T: Table>(table: *mut ffi::sqlite3_vtab) -> c_in
     // SAFETY: made by `connect`, given back exactly once.
     let object = unsafe { Box::from_raw(table.cast::<TableObject<T>>()) };
     drop_quietly(object)
+}
+
+unsafe extern "C" fn destroy<T: Table>(table: *mut ffi::sqlite3_vtab) -> c_int {
+    // SAFETY: SQLite passes a table that `connect` made, and gives it back by this call.
+    unsafe {
+        let object = &*table.cast::<TableObject<T>>();
+        let _ = guard(|| {
+            object.table.dropped();
+            Ok(())
+        });
+        disconnect::<T>(table)
+    }
 }
 
 unsafe extern "C" fn best_index<T: Table>(
