@@ -80,7 +80,7 @@ bench: setup-python loadable
 
 lint: setup-build
 	cargo fmt --check
-	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --all-targets --all-features -- -D warnings
 
 setup-build:
 	@tests/setup.sh build

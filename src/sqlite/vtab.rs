@@ -212,8 +212,7 @@ unsafe extern "C" fn connect<T: Table>(
         // SAFETY: called within xCreate or xConnect, as it must be.
         let code = unsafe { ffi::sqlite3_declare_vtab(db, declaration.as_ptr()) };
         if code != ffi::SQLITE_OK {
-            let reason = format!("cannot declare {}", declaration.to_string_lossy());
-            return Err(Error::Internal(reason));
+            return Err(undeclared(db, &declaration));
         }
         if T::DIRECT_ONLY {
             // SAFETY: as above; the option takes no further argument.
@@ -237,6 +236,19 @@ unsafe extern "C" fn connect<T: Table>(
         // SAFETY: `message` is where SQLite wants the text, which it frees.
         Err(error) => unsafe { report(&error, message) },
     }
+}
+
+/// Why SQLite has not taken a declaration. That it was interrupted only its message says.
+fn undeclared(db: *mut ffi::sqlite3, declaration: &CStr) -> Error {
+    // SAFETY: the handle is valid; the text is copied before anything else uses the connection.
+    let message = unsafe { CStr::from_ptr(ffi::sqlite3_errmsg(db)) };
+    let message = message.to_string_lossy().into_owned();
+    if message == "interrupted" {
+        let code = ffi::Error::new(ffi::SQLITE_INTERRUPT);
+        return rusqlite::Error::SqliteFailure(code, Some(message)).into();
+    }
+    let declaration = declaration.to_string_lossy();
+    Error::Internal(format!("cannot declare {declaration}: {message}"))
 }
 
 unsafe extern "C" fn disconnect<T: Table>(table: *mut ffi::sqlite3_vtab) -> c_int {

@@ -27,6 +27,7 @@ use cold::cold::range::Kinds;
 use cold::error::{Error, Result};
 use cold::sqlite::panic::{guard, silence};
 use cold::storage::Folder;
+use cold::storage::access::Access;
 use cold::storage::write::Seal;
 use cold::time::canonical::MAX_LENGTH;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -141,7 +142,7 @@ fn read(folder: &Folder, record: &FileRecord, random: &mut Random) -> Result<usi
 fn read_many(count: u64, first: u64) {
     let root = std::env::temp_dir().join(format!("sqlite-cold-hostile-{}", std::process::id()));
     std::fs::create_dir_all(&root).expect("the temporary folder is writable");
-    let folder = Folder::new(root.clone());
+    let folder = Folder::new(root.clone(), Access::default());
     let honest: Vec<(FileRecord, Parts)> = corpus::write(&folder)
         .into_iter()
         .map(|record| {
