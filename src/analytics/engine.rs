@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use duckdb::{Config, Connection, InterruptHandle};
 use lru::LruCache;
 use once_cell::unsync::OnceCell;
+use serde_json::Value as Json;
 
 use super::rows::{self, Source};
 use super::spill::Spill;
@@ -300,10 +301,19 @@ pub fn pattern(path: &str) -> String {
     pattern
 }
 
+/// A failure while an answer is on its way comes as the JSON of its exception: what that says.
+fn from_json(message: &str) -> Option<String> {
+    let json: Json = serde_json::from_str(message).ok()?;
+    let text = |key: &str| json.get(key)?.as_str();
+    let (kind, message) = (text("exception_type")?, text("exception_message")?);
+    Some(format!("{kind} Error: {message}"))
+}
+
 /// What DuckDB says of a failure, as an error of ours.
 pub fn duckdb_error(error: duckdb::Error) -> Error {
     match error {
         duckdb::Error::DuckDBFailure(_, Some(message)) => {
+            let message = from_json(&message).unwrap_or(message);
             // Of an error in DuckDB itself it shows addresses of code.
             let shown = message.split("\nStack Trace").next().unwrap_or_default();
             Error::refused(shown.trim_end())
