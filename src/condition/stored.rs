@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::error::{Error, Result};
 use crate::sql::quote;
+use crate::sqlite::authorizer::{Action, Judged};
 use crate::table::Table;
 
 /// The functions that a stored condition may call: what each gives depends on its arguments alone and, for
@@ -122,7 +122,7 @@ fn is_harmless(connection: &Connection, name: &str) -> bool {
 
 /// An empty database in memory, with a table of the same columns.
 struct Sandbox {
-    connection: Connection,
+    connection: Judged,
     /// The table's name, quoted.
     source: String,
     seen: Arc<Mutex<Seen>>,
@@ -151,9 +151,8 @@ impl Sandbox {
         connection.execute_batch(&format!("CREATE TABLE {source} ({})", columns.join(", ")))?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let notes = Arc::clone(&seen);
-        connection.authorizer(Some(move |context: AuthContext<'_>| {
-            lock(&notes).judge(&context, &name)
-        }))?;
+        let judge = move |action: Action<'_>| lock(&notes).judge(action, &name);
+        let connection = Judged::new(connection, judge)?;
         Ok(Self {
             connection,
             source,
@@ -166,7 +165,7 @@ impl Sandbox {
         let mut functions = BTreeSet::new();
         for statement in super::statements(&self.source, condition) {
             *lock(&self.seen) = Seen::default();
-            let prepared = statement.prepare(&self.connection);
+            let prepared = statement.prepare(self.connection.connection());
             let mut seen = lock(&self.seen);
             if let Some(what) = &seen.refused {
                 return Err(Error::refused(format!(
@@ -193,31 +192,31 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 
 impl Seen {
     /// Whether the parser may go on. `table` is the one whose columns may be read.
-    fn judge(&mut self, context: &AuthContext<'_>, table: &str) -> Authorization {
-        let what = match context.action {
-            AuthAction::Function { function_name } => {
-                if FUNCTIONS.contains(&function_name) {
-                    self.functions.insert(function_name.to_owned());
-                    return Authorization::Allow;
+    fn judge(&mut self, action: Action<'_>, table: &str) -> bool {
+        let what = match action {
+            Action::Call { function } => {
+                if FUNCTIONS.contains(&function) {
+                    self.functions.insert(function.to_owned());
+                    return true;
                 }
-                format!("call {function_name}")
+                format!("call {function}")
             }
-            AuthAction::Read { table_name, .. } => {
-                if table_name == table {
-                    return Authorization::Allow;
+            Action::Read { table: read } => {
+                if read == table {
+                    return true;
                 }
-                format!("read {table_name}")
+                format!("read {read}")
             }
-            AuthAction::Select => {
+            Action::Select => {
                 self.selects += 1;
                 if self.selects == 1 {
-                    return Authorization::Allow;
+                    return true;
                 }
                 "have a query in it".to_owned()
             }
-            _ => "have a query in it".to_owned(),
+            Action::Other => "have a query in it".to_owned(),
         };
         self.refused.get_or_insert(what);
-        Authorization::Deny
+        false
     }
 }

@@ -4,6 +4,7 @@
 //! - [`function`]: scalar SQL functions
 //! - [`vtab`]: virtual tables and table-valued functions
 //! - [`query`]: what SQLite asks them when it plans a query
+//! - [`authorizer`]: what a statement would do
 //! - [`api`]: functions of SQLite that the bindings do not have
 //! - [`value`]: `sqlite3_value` in, `sqlite3_context` out
 //! - [`statement`]: a query read bit by bit, without a borrow
@@ -16,6 +17,7 @@
 #![allow(unsafe_code)]
 
 pub mod api;
+pub mod authorizer;
 pub mod entry;
 pub mod file;
 pub mod filename;
