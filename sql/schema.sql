@@ -57,7 +57,7 @@ CREATE TABLE _archive_schema (
 CREATE TABLE _archive_run (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     token        TEXT NOT NULL UNIQUE,   -- part of the names of the files it writes
-    operation    TEXT NOT NULL,          -- archive, expire, restore; nightly for a call of archive_run
+    operation    TEXT NOT NULL,          -- archive, expire, restore, recover; nightly for a call of archive_run
     table_id     INTEGER REFERENCES _archive_table, -- NULL for nightly, and before the first success
     table_name   TEXT,                   -- its name then; NULL for nightly
     started_at   TEXT NOT NULL,

@@ -21,6 +21,7 @@ use crate::catalog::files;
 use crate::catalog::runs::{self, Run};
 use crate::error::{Error, Result};
 use crate::options::Object;
+use crate::recover::lost;
 use crate::settings;
 use crate::sql::write_transaction;
 use crate::storage::{Archive, OwnFile};
@@ -215,6 +216,7 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
     };
     let mut collected = Collected::default();
     settings::check_writable(connection)?;
+    lost::check(connection)?;
     if catalog::exists(connection)? {
         if !connection.is_autocommit() {
             // The caller's transaction may be about to publish, or to roll back.

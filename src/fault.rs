@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Every point there is, in the order of an archive run, then those of other flows. Tests walk this
 /// list, which `archive_version()` shows in a test build.
 #[cfg(feature = "faults")]
-pub const POINTS: [&str; 20] = [
+pub const POINTS: [&str; 23] = [
     "run.begin",
     "plan.chunk",
     "read.rows",
@@ -32,6 +32,9 @@ pub const POINTS: [&str; 20] = [
     "expire.commit",
     "catalog.copy",
     "catalog.rename",
+    "recover.tables",
+    "recover.files",
+    "recover.commit",
 ];
 
 /// Passes the point `name`.

@@ -17,6 +17,7 @@ use crate::nightly::backup::archive_backup;
 use crate::nightly::run::archive_run;
 use crate::nightly::schedule::{self, archive_schedule};
 use crate::policy::{archive_policy, archive_policy_drop};
+use crate::recover::run::archive_recover;
 use crate::rename::{archive_adopt, archive_rename};
 use crate::restore::run::archive_restore;
 use crate::settings::{self, Config, FUNCTIONS};
@@ -89,6 +90,7 @@ fn add_changing(connection: &Connection) -> Result<()> {
     register(connection, "archive_adopt", 1..=2, archive_adopt)?;
     register(connection, "archive_restore", 1..=2, archive_restore)?;
     register(connection, "archive_gc", 0..=1, archive_gc)?;
+    register(connection, "archive_recover", 0..=1, archive_recover)?;
     register(connection, "archive_backup", 0..=1, archive_backup)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
     register(connection, "archive_schedule", 0..=1, archive_schedule)

@@ -10,6 +10,7 @@ use crate::catalog::{self, identity, tables};
 use crate::condition::stored;
 use crate::error::{Error, Result};
 use crate::options::Object;
+use crate::recover::lost;
 use crate::settings::{self, Setting};
 use crate::sql::{literal, quote, unquote, write_transaction};
 use crate::storage::folder_name;
@@ -70,7 +71,7 @@ pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     }
     .check_condition(connection)?;
     settings::check_writable(connection)?;
-    catalog::ensure(connection)?;
+    lost::ensure(connection)?;
     write_transaction(connection, || {
         // Connections that are opened from now on have its `cold_t` and `all_t`. If it had another name,
         // that one's policy comes along and is replaced.

@@ -13,6 +13,7 @@ use crate::catalog::identity::{self, Location};
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
 use crate::options::Object;
+use crate::recover::lost;
 use crate::settings;
 use crate::sql::{literal, unquote, write_transaction};
 use crate::value::Value;
@@ -103,6 +104,7 @@ fn change(
     mut body: impl FnMut(&mut ArchivedTable) -> Result<()>,
 ) -> Result<Json> {
     settings::check_writable(connection)?;
+    lost::check(connection)?;
     let never = || Error::refused(format!("{name} has never been archived"));
     if !catalog::exists(connection)? {
         return Err(never());

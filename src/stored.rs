@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde_json::{Value as Json, json};
 
 use crate::table::Column;
+use crate::time::TimeFormat;
 use crate::time::canonical::{Shape, Unit};
 use crate::value::{Encoding, Value};
 
@@ -223,9 +224,13 @@ pub struct Description {
 }
 
 impl Description {
-    /// As JSON, with each column's declared type and collation for those who read the file without
-    /// the database.
-    pub fn to_json(&self, table: &str, declared: &[Column]) -> String {
+    /// As JSON, with what is needed to read the file without the database, or without its catalog.
+    pub fn to_json(&self, origin: &Origin) -> String {
+        let Origin {
+            table,
+            columns: declared,
+            ..
+        } = origin;
         let columns = self.columns.iter().enumerate().map(|(index, column)| {
             let declared = declared.get(index);
             json!({
@@ -240,6 +245,7 @@ impl Description {
             "table": table,
             "encoding": self.encoding.name(),
             "columns": columns.collect::<Vec<_>>(),
+            "time": {"column": origin.time_column, "format": origin.time_format.name()},
         })
         .to_string()
     }
@@ -268,6 +274,47 @@ impl Description {
             })
         };
         parse().ok_or("its description is incomplete")
+    }
+}
+
+/// Where the rows of a cold file are from. Only what a file without a catalog needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// The table's name then.
+    pub table: String,
+    /// Its columns; in a file without numbers and defaults, and with that of the rowid, if it is stored.
+    pub columns: Vec<Column>,
+    /// What their age was told by.
+    pub time_column: String,
+    pub time_format: TimeFormat,
+}
+
+impl Origin {
+    /// What a description says of it, if it does.
+    pub fn from_json(text: &str) -> Option<Self> {
+        let json: Json = serde_json::from_str(text).ok()?;
+        let text = |json: &Json, key: &str| json.get(key)?.as_str().map(str::to_owned);
+        let column = |json: &Json| {
+            let name = text(json, "name")?;
+            Some(match name == ROWID_COLUMN {
+                true => Column::stored_rowid(),
+                false => Column {
+                    id: 0,
+                    declared_type: text(json, "type")?,
+                    collation: text(json, "collation")?,
+                    default: None,
+                    name,
+                },
+            })
+        };
+        let columns = json.get("columns")?.as_array()?.iter().map(column);
+        let time = json.get("time")?;
+        Some(Self {
+            table: text(&json, "table")?,
+            columns: columns.collect::<Option<_>>()?,
+            time_column: text(time, "column")?,
+            time_format: TimeFormat::from_name(&text(time, "format")?)?,
+        })
     }
 }
 
@@ -313,7 +360,13 @@ mod tests {
             encoding: Encoding::Utf16be,
             columns: columns.collect(),
         };
-        let json = description.to_json("t", &[]);
+        let origin = Origin {
+            table: "t".to_owned(),
+            columns: Vec::new(),
+            time_column: "ts".to_owned(),
+            time_format: TimeFormat::ALL[0],
+        };
+        let json = description.to_json(&origin);
         assert_eq!(Description::from_json(&json), Ok(description));
         assert!(Description::from_json("{\"format\": 2}").is_err());
         assert!(Description::from_json("{\"format\": 1}").is_err());

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
 use crate::sql::{literal, quote};
+use crate::stored::ROWID_COLUMN;
 
 /// How SQLite prefers to store and compare a column's values
 /// (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
@@ -66,6 +67,17 @@ impl Column {
         };
         let (name, collation) = (quote(&self.name), quote(&self.collation));
         format!("{name} {declared_type} COLLATE {collation}")
+    }
+
+    /// The column that files have beside those of a table whose rowid nobody chose.
+    pub fn stored_rowid() -> Self {
+        Self {
+            id: 0,
+            name: ROWID_COLUMN.to_owned(),
+            declared_type: "INTEGER".to_owned(),
+            collation: "BINARY".to_owned(),
+            default: None,
+        }
     }
 
     fn to_json(&self) -> Json {
@@ -249,6 +261,25 @@ impl Table {
         match self.key {
             Key::Rowid { alias, .. } => alias,
             Key::Primary(_) => None,
+        }
+    }
+
+    /// `t."a" = ?1 AND t."b" = ?2`: the row with a key, of the table by the name `alias`.
+    pub fn key_matches(&self, alias: &str) -> String {
+        let keys = self.key_expressions().into_iter().enumerate();
+        let terms = keys.map(|(n, key)| format!("{alias}.{key} = ?{}", n + 1));
+        terms.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The columns by which the owner tells rows apart, each with its collation: the PRIMARY KEY. Empty if
+    /// there is none.
+    pub fn declared_key(&self, connection: &Connection) -> Result<Vec<(usize, String)>> {
+        match &self.key {
+            Key::Primary(columns) => Ok(columns.clone()),
+            Key::Rowid {
+                alias: Some(alias), ..
+            } => Ok(vec![(*alias, "BINARY".to_owned())]),
+            Key::Rowid { alias: None, .. } => primary_key(connection, &self.name, &self.columns),
         }
     }
 

@@ -92,6 +92,29 @@ pub fn part<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Res
     })
 }
 
+/// Runs `body` in a transaction of its own or, inside the caller's, as a part of it, and undoes all that
+/// it did.
+pub fn trial<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let alone = connection.is_autocommit();
+    let mut tried = None;
+    let run = || {
+        tried = Some(body()?);
+        Err(Error::refused("a trial is never committed"))
+    };
+    let undone: Result<()> = match alone {
+        true => own(connection, Begin::Immediate, run),
+        false => part(connection, run),
+    };
+    match (undone, tried) {
+        (Err(error @ Error::Internal(_)), _) | (Err(error), None) => Err(error),
+        (_, Some(_)) if !alone && connection.is_autocommit() => Err(Error::refused(
+            "an interrupt has rolled the caller's transaction back",
+        )),
+        (_, Some(tried)) => Ok(tried),
+        (Ok(()), None) => Err(Error::Internal("a trial was committed".into())),
+    }
+}
+
 /// What ends a transaction that cannot go on.
 struct WayOut<'c> {
     connection: &'c Connection,

@@ -24,6 +24,7 @@ CHANGING = {
     "archive_rename": ("gone", "new"),
     "archive_adopt": ("t",),
     "archive_schedule": ("03:30",),
+    "archive_recover": (),
 }
 OTHERS = [
     ("archive_run", '{"dry_run":true}'),

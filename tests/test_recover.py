@@ -1,6 +1,8 @@
 """A lost catalog does not cost the files: nothing removes a file that the catalog knows nothing of, and
 there are copies of the catalog beside them."""
 
+import datetime
+import hashlib
 import json
 import os
 import signal
@@ -42,27 +44,25 @@ def drop_catalog(path):
             plain.execute(f"DROP TABLE {name}")
 
 
-def test_files_of_a_lost_catalog_stay(db, path):
-    """A new catalog knows nothing of the files of the one before: it counts them, and leaves them."""
+def test_files_that_the_catalog_knows_nothing_of_stay(db, path):
+    """They are counted, and only the owner's word removes them."""
     fill(db)
+    db.execute("BEGIN")
     archive(db, "t", 7)
-    db.close()
+    db.execute("ROLLBACK")
     files = sorted((path.parent / "archive").rglob("*.parquet"))
     assert len(files) == 9
     for file in files:
         os.utime(file, (time.time() - 30 * DAY,) * 2)
-    drop_catalog(path)
-    with closing(connect(path)) as again:
-        again.execute("SELECT archive_policy('t', 7)")
-        for _ in range(3):
-            night = call(again, "archive_run('{\"backup\":false}')")
-            assert night["status"] == "done" and night["leftovers"]["unknown_files"] == 9
-        gc = call(again, "archive_gc('{\"retention_days\":0}')")
-        assert (gc["files"], gc["unknown_files"]) == (0, 9)
-        assert sorted((path.parent / "archive").rglob("*.parquet")) == files
-        # Only the owner's word removes them.
-        gc = call(again, "archive_gc('{\"unknown_files\":true}')")
-        assert (gc["files"], gc["unknown_files"]) == (9, 0)
+    db.execute("SELECT archive_policy('t', 36500)").fetchall()
+    for _ in range(3):
+        night = call(db, "archive_run('{\"backup\":false}')")
+        assert night["status"] == "done" and night["leftovers"]["unknown_files"] == 9
+    gc = call(db, "archive_gc('{\"retention_days\":0}')")
+    assert (gc["files"], gc["unknown_files"]) == (0, 9)
+    assert sorted((path.parent / "archive").rglob("*.parquet")) == files
+    gc = call(db, "archive_gc('{\"unknown_files\":true}')")
+    assert (gc["files"], gc["unknown_files"]) == (9, 0)
     assert not list((path.parent / "archive").rglob("*.parquet"))
 
 
@@ -154,3 +154,409 @@ def test_a_process_that_dies_while_it_copies(path, fault):
         with closing(sqlite3.connect(copies(path)[-1])) as copy:
             assert rows(copy, "_archive_file") == rows(db, "_archive_file")
         assert len(rows(db, "all_t")) == 9
+
+
+# archive_recover
+
+KINDS = {
+    "integer": "(id INTEGER PRIMARY KEY, ts TEXT, v)",
+    "rowid": "(ts TEXT, v, n INTEGER)",
+    "text": "(k TEXT PRIMARY KEY, ts TEXT, v)",
+    "without rowid": "(k TEXT COLLATE NOCASE, n INTEGER, ts TEXT, v, PRIMARY KEY (n, k)) WITHOUT ROWID",
+}
+VALUES = [None, 1, -2.5, "text", "ключ", b"\x00\xff", "", 2**60]
+
+
+def day(n):
+    return f"2020-{1 + n // 28:02}-{1 + n % 28:02}"
+
+
+class Story:
+    """A table and its plain twin: what happens to rows happens to both."""
+
+    def __init__(self, db, plain, kind):
+        self.db, self.plain, self.kind = db, plain, kind
+        self.both(f"CREATE TABLE t {KINDS[kind]}")
+        for n in range(40):
+            row = {"id": n + 1, "k": f"Key {n}", "n": n // 3, "ts": day(n), "v": VALUES[n % len(VALUES)]}
+            names = [name for name in row if name in self.columns()]
+            marks = ", ".join("?" * len(names))
+            self.both(
+                f"INSERT INTO t ({', '.join(names)}) VALUES ({marks})", [row[name] for name in names]
+            )
+
+    def columns(self):
+        return [row[1] for row in self.plain.execute("PRAGMA table_info(t)")]
+
+    def both(self, sql, parameters=()):
+        for connection in (self.db, self.plain):
+            connection.execute(sql, parameters)
+
+    def archive(self, before, **options):
+        return archive(self.db, "t", None, {"before": day(before), **options})
+
+    def restore(self, start, end):
+        options = json.dumps({"from": day(start), "to": day(end)})
+        return call(self.db, f"archive_restore('t', '{options}')")
+
+    def tell(self):
+        """Archive, restore, change, archive again, expire, stage, and change what is hot."""
+        self.archive(20)
+        assert self.restore(5, 10)["rows"] == 5
+        # Of a row without a key nobody knows what it was.
+        if self.kind != "rowid":
+            self.both("UPDATE t SET v = 'new' WHERE ts = ?", [day(6)])
+        self.both("DELETE FROM t WHERE ts = ?", [day(8)])
+        self.archive(9)
+        days = (datetime.date.today() - datetime.date(2020, 1, 4)).days
+        expired = self.archive(9, expire_days=days)["expired_rows"]
+        assert expired in (2, 3)
+        self.both("DELETE FROM t WHERE ts = ?", [day(35)])
+        self.plain.execute("DELETE FROM t WHERE ts < ?", [day(expired)])
+        staged = self.archive(30, grace_hours=24)
+        assert staged["staged"] == 11
+        self.both("DELETE FROM t WHERE ts = ?", [day(36)])
+        if self.kind != "rowid":
+            self.both("UPDATE t SET v = 'newer' WHERE ts = ?", [day(22)])
+        self.gone = [day(n) for n in range(expired)] + [day(8)]
+
+    def same(self, db=None, table="all_t"):
+        return rows(db or self.db, table) == rows(self.plain, "t")
+
+
+@pytest.fixture(params=KINDS)
+def story(request, db, path):
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as plain:
+        yield Story(db, plain, request.param)
+
+
+def lose(db, path):
+    """Drops the catalog; the connection that comes after."""
+    db.close()
+    drop_catalog(path)
+    return connect(path)
+
+
+def tree(path):
+    """Every file beside the database, and the database itself."""
+    files = [file for file in path.parent.rglob("*") if file.is_file()]
+    return {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def recover(db, **options):
+    (text,) = db.execute("SELECT archive_recover(?)", [json.dumps(options)]).fetchone()
+    return json.loads(text)
+
+
+def complete(story, db):
+    """What must hold after a recovery that knew everything."""
+    assert story.same(db)
+    assert call(db, "archive_verify()")["problems"] == []
+    call(db, "archive_policy('t', 7)")
+    night = call(db, "archive_run('{\"backup\":false}')")
+    assert night["status"] == "done" and night["leftovers"]["unknown_files"] == 0
+    assert story.same(db) and call(db, "archive_verify()")["problems"] == []
+    call(db, "archive_restore('t')")
+    assert story.same(db, "t") and rows(db, "cold_t") == []
+
+
+def test_recover_after_one_archive(story, path):
+    story.archive(20)
+    with closing(lose(story.db, path)) as db:
+        before = tree(path)
+        dry = recover(db, dry_run=True)
+        assert tree(path) == before
+        done = recover(db)
+        assert dry == {**done, "dry_run": True, "catalog_copy": None, "elapsed_ms": dry["elapsed_ms"]}
+        assert (done["rows"], done["new_files"], done["problems"]) == (20, 0, [])
+        assert done["catalog_copy"] == "done" and done["copy"] == str(copies(path)[0])
+        with pytest.raises(sqlite3.OperationalError, match="nothing is lost"):
+            recover(db)
+        complete(story, db)
+
+
+@pytest.mark.parametrize("left", [3, 2, 1])
+def test_recover_with_copies(story, path, left):
+    """The newest copy, or older ones and the newer files: every row is there once."""
+    story.tell()
+    known = copies(path)
+    assert len(known) == 3
+    for copy in known[left:]:
+        copy.unlink()
+    with closing(lose(story.db, path)) as db:
+        done = recover(db)
+        assert done["problems"] == [] and len(done["uncertain"]) == 2
+        assert (done["new_files"] > 0) == (left < 3)
+        if left == 1:
+            # The copy is from before the rows expired.
+            assert {row[0] for row in db.execute("SELECT ts FROM all_t WHERE ts < ?", [day(3)])} == set(
+                story.gone[:-1]
+            )
+            assert call(db, "archive_verify()")["problems"] == []
+            return
+        complete(story, db)
+
+
+def test_recover_from_files_alone(story, path):
+    """Rows that were deleted or expired come back, which the result says; every other is there once."""
+    story.tell()
+    for copy in copies(path):
+        copy.unlink()
+    with closing(lose(story.db, path)) as db:
+        done = recover(db)
+        assert (done["copy"], done["problems"]) == (None, [])
+        assert any("expired" in line for line in done["uncertain"])
+        marks = ", ".join("?" * len(story.gone))
+        again = db.execute(f"SELECT count(*) FROM all_t WHERE ts IN ({marks})", story.gone).fetchone()
+        assert again == (len(story.gone),)
+        found = db.execute(f"SELECT * FROM all_t WHERE ts NOT IN ({marks})", story.gone).fetchall()
+        assert sorted(map(repr, found)) == rows(story.plain, "t")
+        assert call(db, "archive_verify()")["problems"] == []
+        archive(db, "t", None, {"before": day(38)})
+        again = rows(db, "all_t")
+        call(db, "archive_restore('t')")
+        assert rows(db, "t") == again and rows(db, "cold_t") == []
+
+
+def test_rows_that_moved_after_the_copy(db, path):
+    """A staged file of the copy whose rows went cold since: all of it counts."""
+    fill(db)
+    archive(db, "t", 7, {"grace_hours": 1})
+    newest = copies(path)[-1]
+    db.execute("UPDATE _archive_file SET staged_at = '2020-01-01T00:00:00.000Z'")
+    assert archive(db, "t", 7, {"grace_hours": 1})["rows"] == 9
+    before = rows(db, "all_t")
+    for copy in copies(path):
+        if copy != newest:
+            copy.unlink()
+    with closing(lose(db, path)) as again:
+        done = recover(again)
+        assert (done["rows"], done["new_files"], done["problems"]) == (9, 0, [])
+        assert rows(again, "all_t") == before
+
+
+def test_rows_without_a_key(db, path):
+    """The rowid and all values tell them apart; what cannot be told is there twice, and said."""
+    db.execute("CREATE TABLE t (ts TEXT, v)")
+    db.executemany("INSERT INTO t VALUES (?, ?)", [(day(n), n % 2) for n in range(20)])
+    archive(db, "t", None, {"before": day(10)})
+    call(db, "archive_restore('t', '{\"to\":\"2020-01-04\"}')")
+    db.execute("UPDATE t SET v = 'changed' WHERE ts = ?", [day(1)])
+    before = rows(db, "all_t")
+    for copy in copies(path):
+        copy.unlink()
+    with closing(lose(db, path)) as again:
+        done = recover(again)
+        assert (done["rows"], done["hot_rows"]) == (8, 2)
+        assert "1 cold rows of t have the rowid of a hot row" in done["uncertain"][0]
+        assert rows(again, "all_t") == sorted([*before, repr((day(1), 1))])
+
+
+TABLES = [
+    "_archive_" + name
+    for name in "meta config policy table schema run file range tombstone removed anchor".split()
+]
+
+
+@pytest.mark.parametrize("lost", TABLES)
+def test_one_table_of_the_catalog_is_dropped(db, path, lost):
+    story = Story(db, sqlite3.connect(":memory:", isolation_level=None), "integer")
+    story.tell()
+    call(db, "archive_policy('t', 30)")
+    call(db, "archive_config('pause_ms', 3)")
+    with closing(connect(path)) as other:
+        copy_of = call(other, "archive_run('{\"backup\":false}')")["catalog_copy"]
+        assert copy_of == "done"
+    db.close()
+    with closing(sqlite3.connect(path)) as plain:
+        plain.execute(f"DROP TABLE {lost}")
+    with closing(connect(path)) as again:
+        with pytest.raises(sqlite3.OperationalError, match=f"no table {lost}; archive_recover"):
+            again.execute("SELECT * FROM archive_status").fetchall()
+        with pytest.raises(sqlite3.OperationalError, match="archive_recover"):
+            call(again, "archive_run()")
+        done = recover(again)
+        assert (done["problems"], done["new_files"]) == ([], 0)
+        assert story.same(again)
+        assert call(again, "archive_config('pause_ms')")["value"] == 3
+        assert again.execute("SELECT count(*) FROM _archive_policy").fetchone() == (1,)
+        complete(story, again)
+
+
+def test_all_tables_are_emptied(story, path):
+    story.tell()
+    for table in TABLES:
+        story.db.execute(f"DELETE FROM {table}")
+    story.db.close()
+    with closing(connect(path)) as db:
+        with pytest.raises(sqlite3.OperationalError, match="archive_recover"):
+            archive(db, "t", 7)
+        assert recover(db)["problems"] == []
+        complete(story, db)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_recover_in_utf16(path, encoding):
+    with closing(connect(path)) as db, closing(sqlite3.connect(":memory:")) as plain:
+        plain.isolation_level = None
+        db.execute(f"PRAGMA encoding = '{encoding}'")
+        story = Story(db, plain, "without rowid")
+        story.archive(20)
+        copies(path)[0].unlink()
+        with closing(lose(db, path)) as again:
+            assert recover(again)["new_files"] == 20
+            complete(story, again)
+
+
+def test_what_would_make_a_catalog_refuses(db, path):
+    """It names the way out, and changes nothing."""
+    fill(db)
+    archive(db, "t", 7)
+    db.close()
+    drop_catalog(path)
+    for file in (path.parent / "archive").rglob("*.parquet"):
+        os.utime(file, (time.time() - 30 * DAY,) * 2)
+    with closing(connect(path)) as again:
+        again.execute("INSERT INTO t (ts) VALUES ('2020-01-01')")
+        before = tree(path)
+        for sql in (
+            "archive_table('t', 7)",
+            "archive_policy('t', 7)",
+            "archive_config('pause_ms', 1)",
+            "archive_restore('t')",
+            "archive_rename('t', 'u')",
+            "archive_adopt('t')",
+            "archive_gc('{\"retention_days\":0}')",
+            "archive_run()",
+        ):
+            with pytest.raises(sqlite3.OperationalError) as error:
+                call(again, sql)
+            message = str(error.value)
+            assert "9 cold files with 9 rows" in message and "archive_recover()" in message, sql
+            assert str(path.parent / "archive" / "parquet") in message
+            assert not again.in_transaction and tree(path) == before
+        again.execute("BEGIN")
+        with pytest.raises(sqlite3.OperationalError, match="archive_recover"):
+            archive(again, "t", 7)
+        assert again.in_transaction
+        with pytest.raises(sqlite3.OperationalError, match="inside a transaction"):
+            recover(again)
+        again.execute("ROLLBACK")
+        assert tree(path) == before
+
+
+def test_a_first_archive_that_was_rolled_back_is_no_loss(db, path):
+    fill(db)
+    db.execute("BEGIN")
+    assert archive(db, "t", 7)["rows"] == 9
+    db.execute("ROLLBACK")
+    assert list((path.parent / "archive").rglob("*.parquet"))
+    call(db, "archive_policy('t', 7, '{\"grace_hours\":0}')")
+    night = call(db, "archive_run('{\"backup\":false}')")
+    assert night["rows"] == 9, night
+    assert len(rows(db, "all_t")) == 9
+
+
+def test_nothing_to_recover(db, path):
+    for sql in ("SELECT 1", "SELECT archive_config('pause_ms', 1)"):
+        db.execute(sql).fetchall()
+        with pytest.raises(sqlite3.OperationalError, match="nothing is lost"):
+            recover(db)
+    with closing(connect(":memory:")) as memory:
+        with pytest.raises(sqlite3.OperationalError, match="nothing is lost"):
+            recover(memory)
+
+
+def spoil(copy, how):
+    if how == "bytes":
+        content = bytearray(copy.read_bytes())
+        content[len(content) // 2 :] = b"\xa5" * (len(content) - len(content) // 2)
+        copy.write_bytes(content)
+    elif how == "empty":
+        copy.write_bytes(b"")
+    else:
+        with closing(sqlite3.connect(copy)) as spoiled:
+            spoiled.execute("ALTER TABLE _archive_file RENAME TO other")
+            spoiled.execute("CREATE VIEW _archive_file AS SELECT * FROM other")
+
+
+@pytest.mark.parametrize("how", ["bytes", "empty", "views"])
+def test_a_copy_that_cannot_be_used(db, path, how):
+    """The one before it is, and the files that it does not know."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-05"})
+    archive(db, "t", 7)
+    before = rows(db, "all_t")
+    spoil(copies(path)[-1], how)
+    with closing(lose(db, path)) as again:
+        old, spoiled = copies(path)
+        done = recover(again)
+        assert done["copy"] == str(old) and done["new_files"] == 5
+        assert len(done["problems"]) == 1 and str(spoiled) in done["problems"][0]
+        assert rows(again, "all_t") == before
+
+
+def test_files_that_cannot_be_taken_stay(db, path):
+    """A damaged one and one of a table that is gone are listed; nothing removes them."""
+    fill(db)
+    archive(db, "t", 7)
+    db.execute("CREATE TABLE u (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT)")
+    db.execute("INSERT INTO u VALUES (1, '2020-01-01')")
+    archive(db, "u", 7)
+    db.execute("DROP TABLE u")
+    for copy in copies(path):
+        copy.unlink()
+    files = sorted((path.parent / "archive").rglob("*.parquet"))
+    damaged = next(file for file in files if "/t/" in str(file))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    for file in files:
+        os.utime(file, (time.time() - 30 * DAY,) * 2)
+    with closing(lose(db, path)) as again:
+        done = recover(again)
+        assert (done["rows"], done["tables"]) == (9, ["t", "u"])
+        assert len(done["problems"]) == 2
+        assert damaged.name in done["problems"][0] and "archive_rename('u'" in done["problems"][1]
+        assert rows(again, "cold_u") == ["(1, '2020-01-01')"]
+        gc = call(again, "archive_gc('{\"retention_days\":0}')")
+        assert (gc["files"], gc["unknown_files"]) == (0, 1) and damaged.exists()
+
+
+def test_columns_that_changed_are_followed(db, path):
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-05"})
+    db.execute("ALTER TABLE t ADD COLUMN more TEXT DEFAULT 'x'")
+    db.execute("UPDATE t SET more = id WHERE id > 6")
+    archive(db, "t", None, {"before": "2020-01-08"})
+    before = rows(db, "all_t")
+    for copy in copies(path):
+        copy.unlink()
+    with closing(lose(db, path)) as again:
+        assert recover(again)["problems"] == []
+        assert rows(again, "all_t") == before
+
+
+RECOVERS = KILLED.rsplit("db.execute", 1)[0] + 'db.execute("SELECT archive_recover()").fetchall()\n'
+
+
+@pytest.mark.parametrize("fault", ["recover.tables", "recover.files", "recover.commit", "catalog.copy"])
+def test_a_process_that_dies_while_it_recovers(path, fault):
+    """The catalog is as lost as before, or there; the next call goes on."""
+    with closing(connect(path)) as db:
+        fill(db)
+        archive(db, "t", None, {"before": "2020-01-05"})
+        archive(db, "t", 7)
+        copies(path)[-1].unlink()
+        before = rows(db, "all_t")
+    drop_catalog(path)
+    library = str(FAULTS_LIBRARY.with_suffix(""))
+    with process(RECOVERS, path, library, fault=f"{fault}:1:kill") as child:
+        child.wait(60)
+        assert child.returncode == -signal.SIGKILL
+    with closing(connect(path)) as db:
+        if fault == "catalog.copy":
+            assert rows(db, "all_t") == before
+            return
+        with pytest.raises(sqlite3.OperationalError, match="archive_recover"):
+            archive(db, "t", 7)
+        assert recover(db)["rows"] == 9
+        assert rows(db, "all_t") == before

@@ -224,16 +224,6 @@ impl<'p> Mover<'p> {
     }
 }
 
-/// `t."a" = ?1 AND t."b" = ?2`, for the table by the name `alias`.
-fn key_matches(hot: &HotTable<'_>, alias: &str) -> String {
-    let keys = hot.table.key_expressions();
-    let terms = keys
-        .iter()
-        .enumerate()
-        .map(|(n, key)| format!("{alias}.{key} = ?{}", n + 1));
-    terms.collect::<Vec<_>>().join(" AND ")
-}
-
 /// Reads a hot row by its key, whether it stays as the caller's condition or another table's row wants
 /// it to, and its time.
 fn select_hot(hot: &HotTable<'_>) -> String {
@@ -244,7 +234,7 @@ fn select_hot(hot: &HotTable<'_>) -> String {
             table.qualified(),
             quote(&other.child),
             other.join(),
-            key_matches(hot, "p"),
+            hot.table.key_matches("p"),
         )
     });
     format!(
@@ -254,11 +244,14 @@ fn select_hot(hot: &HotTable<'_>) -> String {
         referred.collect::<String>(),
         quote(&table.columns[hot.rule.time_column].name),
         table.qualified(),
-        key_matches(hot, "t"),
+        hot.table.key_matches("t"),
     )
 }
 
 fn delete_hot(hot: &HotTable<'_>) -> String {
     let table = hot.table.qualified();
-    format!("DELETE FROM {table} AS t WHERE {}", key_matches(hot, "t"))
+    format!(
+        "DELETE FROM {table} AS t WHERE {}",
+        hot.table.key_matches("t")
+    )
 }

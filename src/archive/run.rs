@@ -21,11 +21,10 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::options::Object;
 use crate::pace::Pace;
-use crate::recover::copy;
+use crate::recover::{copy, lost};
 use crate::settings::{self, Config};
 use crate::sql::{self, MoveMode, write_transaction};
 use crate::storage::{Archive, Lock, folder_name};
-use crate::stored::ROWID_COLUMN;
 use crate::table::{Column, Table};
 use crate::time::format_instant;
 use crate::transaction;
@@ -201,7 +200,7 @@ fn run_traced(
 ) -> Result<Outcome> {
     // A savepoint that `run` opened is a transaction, too.
     let own = connection.is_autocommit();
-    catalog::ensure(connection)?;
+    lost::ensure(connection)?;
     let archive = settings::archive(connection)?;
     let lock = match lock {
         Some(lock) => lock,
@@ -296,13 +295,7 @@ fn register(connection: &Connection, rule: &Rule<'_>) -> Result<(ArchivedTable, 
     tables::update(connection, &archived)?;
     let mut stored = archived.columns.clone();
     if table.stores_rowid() {
-        stored.push(Column {
-            id: 0,
-            name: ROWID_COLUMN.to_owned(),
-            declared_type: "INTEGER".to_owned(),
-            collation: "BINARY".to_owned(),
-            default: None,
-        });
+        stored.push(Column::stored_rowid());
     }
     let schema = tables::save_schema(connection, archived.id, &stored, &table.sql)?;
     Ok((archived, schema))

@@ -135,7 +135,7 @@ impl Started<'_> {
         let level = rule.options.compression_level;
         let folder = self.archive.folder.clone();
         let (names, encoding) = (reader.names(), sql::encoding(connection)?);
-        let writer = FileWriter::new(folder, rule.table, names, encoding, level);
+        let writer = FileWriter::new(folder, rule, names, encoding, level);
         let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
         let staged_at = (rule.options.grace_hours > 0).then(clock::stamp);
         let pipeline = Pipeline {

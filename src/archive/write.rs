@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
 use super::encode::{self, ColumnSettings};
-use super::plan::FileRows;
+use super::plan::{FileRows, Rule};
 use crate::catalog::files::FileRecord;
 use crate::cold::bounds::MAX_COMPRESSED;
 use crate::cold::decode::Scratch;
@@ -20,19 +20,17 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::storage::Folder;
 use crate::storage::write::NewFile;
-use crate::stored::{Description, METADATA_KEY, StoredColumn};
-use crate::table::{Column, Table};
+use crate::stored::{Description, METADATA_KEY, Origin, StoredColumn};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 
 /// What all files of a run have in common.
 pub struct FileWriter {
     folder: Folder,
-    table: String,
+    /// The table, of whose columns the stored ones are the first.
+    origin: Origin,
     encoding: Encoding,
     compression_level: i32,
-    /// The table's columns, of which the stored ones are the first.
-    declared: Vec<Column>,
     names: Vec<String>,
     /// Which stored columns get a bloom filter.
     unique: Vec<usize>,
@@ -52,17 +50,22 @@ pub struct WrittenFile {
 impl FileWriter {
     pub fn new(
         folder: Folder,
-        table: &Table,
+        rule: &Rule<'_>,
         names: &[String],
         encoding: Encoding,
         compression_level: i32,
     ) -> Self {
+        let (table, time_column) = (rule.table, &rule.table.columns[rule.time_column]);
         Self {
             folder,
-            table: table.name.clone(),
+            origin: Origin {
+                table: table.name.clone(),
+                columns: table.columns.clone(),
+                time_column: time_column.name.clone(),
+                time_format: rule.format,
+            },
             encoding,
             compression_level,
-            declared: table.columns.clone(),
             names: names.to_vec(),
             unique: table.unique.clone(),
         }
@@ -124,10 +127,8 @@ impl FileWriter {
 
     fn encode(&self, file: &mut NewFile, rows: &FileRows) -> Result<(), ParquetError> {
         let stored = |column: usize| {
-            let declared = self
-                .declared
-                .get(column)
-                .map_or("INTEGER", |c| &c.declared_type);
+            let declared = self.origin.columns.get(column);
+            let declared = declared.map_or("INTEGER", |c| &c.declared_type);
             StoredColumn {
                 name: self.names[column].clone(),
                 storage: encode::choose_storage(self.values(rows, column), declared),
@@ -148,7 +149,7 @@ impl FileWriter {
                 bloom: self.unique.contains(&index),
             })
             .collect();
-        let metadata = description.to_json(&self.table, &self.declared);
+        let metadata = description.to_json(&self.origin);
         let largest = rows.groups.iter().map(|group| group.bytes).max();
         let level = (largest <= Some(MAX_COMPRESSED)).then_some(self.compression_level);
         let properties = encode::properties(&settings, rows.rows(), level)?

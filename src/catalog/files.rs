@@ -268,23 +268,28 @@ pub fn insert(connection: &Connection, entry: &NewEntry) -> Result<i64> {
         ),
     )?;
     let file = connection.last_insert_rowid();
+    insert_ranges(connection, entry.schema, file, &entry.ranges)?;
+    Ok(file)
+}
+
+/// Adds what is known of columns of a file, which was written with the columns `schema`.
+pub fn insert_ranges(
+    connection: &Connection,
+    schema: i64,
+    file: i64,
+    ranges: &[(String, Range)],
+) -> Result<()> {
     let mut statement = connection.prepare(
         "INSERT INTO main._archive_range (schema_id, \"column\", file_id, kinds, min, max, ascending)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    for (column, range) in &entry.ranges {
+    for (column, range) in ranges {
         let (kinds, ascending) = (range.kinds.bits(), range.ascending);
         statement.execute((
-            entry.schema,
-            column,
-            file,
-            kinds,
-            &range.min,
-            &range.max,
-            ascending,
+            schema, column, file, kinds, &range.min, &range.max, ascending,
         ))?;
     }
-    Ok(file)
+    Ok(())
 }
 
 /// Raises the number of cold rows of a file from `before` to `after`, or fails if it is not `before`:

@@ -316,6 +316,17 @@ fn get(connection: &Connection, id: i64) -> Result<ArchivedTable> {
         .ok_or_else(|| Error::Internal(format!("the archived table {id} is gone")))
 }
 
+/// Takes the table that has the archived table's name for it, after the catalog was lost: places tell nothing
+/// any more. Fails if it is not certain which of its columns is which.
+pub fn stay(connection: &Connection, table: &mut ArchivedTable) -> Result<()> {
+    let hot = Table::find(connection, &table.name)?
+        .ok_or_else(|| Error::refused(format!("no such table: {}", table.name)))?;
+    let ids = follow(table, &hot)?;
+    stand(connection, &mut Places::read(connection)?, table)?;
+    set_columns(connection, table, &hot, &ids)?;
+    tables::update(connection, table)
+}
+
 /// Takes the table that has the archived table's name for it, by its owner's word. `told` is what
 /// became of columns that are not certain; the others go by their names. `call` is how the owner's call
 /// begins.

@@ -35,6 +35,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../sql/schema.sql")];
 /// The version that this library makes.
 const NEWEST: usize = FIRST + MIGRATIONS.len() - 1;
 
+/// The key of the version in `_archive_meta`.
+const VERSION: &str = "schema_version";
+
 /// The first letters of every catalog table's name.
 pub const PREFIX: &str = "_archive_";
 
@@ -53,15 +56,26 @@ pub const TABLES: [&str; 11] = [
     "_archive_anchor",
 ];
 
-/// The catalog's version, or `None` if the database has no catalog.
-pub fn version(connection: &Connection) -> Result<Option<usize>> {
+/// What there is of a catalog.
+#[derive(Debug)]
+enum Condition {
+    /// Nothing.
+    Absent,
+    /// What is missing of one that is of this version, or of none that is known.
+    Damaged(String),
+    /// It has this version and, if that is ours, all of its tables.
+    Version(usize),
+}
+
+fn condition(connection: &Connection) -> Result<Condition> {
     // No LIKE: an application may have put its own function in the place of SQLite's.
-    let sql = "SELECT type, sql FROM main.sqlite_schema
+    let sql = "SELECT type, sql, name FROM main.sqlite_schema
                WHERE name COLLATE NOCASE >= '_archive_' AND name COLLATE NOCASE < '_archive`'
                  AND type IN ('table', 'view')";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut present = false;
+    let mut found = [false; TABLES.len()];
     while let Some(row) = rows.next()? {
         present = true;
         if row.get_ref(0)?.as_str() != Ok("table") || is_virtual(row.get_ref(1)?) {
@@ -70,11 +84,66 @@ pub fn version(connection: &Connection) -> Result<Option<usize>> {
                 "the archive catalog is damaged: a name that begins with _archive_ is not a table",
             ));
         }
+        let name = row.get_ref(2)?.as_str().unwrap_or_default();
+        for (table, found) in TABLES.iter().zip(&mut found) {
+            *found |= table.eq_ignore_ascii_case(name);
+        }
     }
     drop(rows);
-    present
-        .then(|| meta(connection, "schema_version"))
-        .transpose()
+    if !present {
+        return Ok(Condition::Absent);
+    }
+    let missing = TABLES.iter().zip(found).find(|(_, found)| !found);
+    let missing = missing.map(|(table, _)| format!("table {table}"));
+    let version = match found {
+        [true, ..] => find_meta(connection, VERSION)?,
+        _ => None,
+    };
+    Ok(match (version, missing) {
+        (Some(version), _) if version != NEWEST => Condition::Version(version),
+        (_, Some(missing)) => Condition::Damaged(missing),
+        (None, None) => Condition::Damaged(VERSION.to_owned()),
+        (Some(version), None) => Condition::Version(version),
+    })
+}
+
+/// The catalog's version, or `None` if the database has no catalog.
+pub fn version(connection: &Connection) -> Result<Option<usize>> {
+    match condition(connection)? {
+        Condition::Absent => Ok(None),
+        Condition::Damaged(missing) => Err(incomplete(&missing)),
+        Condition::Version(version) => Ok(Some(version)),
+    }
+}
+
+/// Whether tables of the catalog, or its version, are missing.
+pub fn is_damaged(connection: &Connection) -> Result<bool> {
+    Ok(matches!(condition(connection)?, Condition::Damaged(_)))
+}
+
+/// Whether there is a catalog that nothing was taken from as a whole: all its tables are there, and it has
+/// a history. What this version cannot read is an error.
+pub fn is_whole(connection: &Connection) -> Result<bool> {
+    if is_damaged(connection)? || !exists(connection)? {
+        return Ok(false);
+    }
+    let sql = "SELECT EXISTS (SELECT 1 FROM main._archive_run)
+                  AND EXISTS (SELECT 1 FROM main._archive_meta WHERE key = 'database_id')";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+fn incomplete(missing: &str) -> Error {
+    Error::refused(format!(
+        "the archive catalog is damaged: it has no {missing}; archive_recover() makes it again"
+    ))
+}
+
+/// Whether the database has a table of the catalog.
+pub fn has_table(connection: &Connection, table: &str) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema
+               WHERE type = 'table' AND name = ?1 COLLATE NOCASE)";
+    Ok(connection.query_row(sql, [table], |row| row.get(0))?)
 }
 
 /// Whether the SQL of a schema makes a virtual table.
@@ -124,6 +193,19 @@ pub fn ensure(connection: &Connection) -> Result<()> {
     })
 }
 
+/// Makes those tables of the newest version that a damaged catalog has not, and says what it is.
+pub fn complete(connection: &Connection, database_id: &str) -> Result<()> {
+    for migration in MIGRATIONS {
+        let sql = in_main(migration)
+            .replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ")
+            .replace("CREATE INDEX ", "CREATE INDEX IF NOT EXISTS ");
+        connection.execute_batch(&sql)?;
+    }
+    let sql = "INSERT OR IGNORE INTO main._archive_meta VALUES (?1, ?2), ('database_id', ?3)";
+    connection.execute(sql, (VERSION, NEWEST, database_id))?;
+    Ok(())
+}
+
 /// Makes the tables of the newest version in a database that has none.
 pub fn create_tables(connection: &Connection) -> Result<()> {
     let create = |migration: &&str| connection.execute_batch(&in_main(migration));
@@ -132,7 +214,7 @@ pub fn create_tables(connection: &Connection) -> Result<()> {
 
 /// Tells the database from others. It is made of what a rollback does not change, so that files of a
 /// transaction that was rolled back are recognised later.
-fn database_id(connection: &Connection) -> String {
+pub fn database_id(connection: &Connection) -> String {
     let database = database_path(connection);
     let created = database
         .as_ref()
@@ -151,8 +233,15 @@ fn in_main(sql: &str) -> String {
 
 /// A value of `_archive_meta`.
 pub fn meta<T: rusqlite::types::FromSql>(connection: &Connection, key: &str) -> Result<T> {
+    find_meta(connection, key)?.ok_or_else(|| incomplete(key))
+}
+
+/// A value of `_archive_meta`, if it is there.
+pub fn find_meta<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    key: &str,
+) -> Result<Option<T>> {
     let sql = "SELECT value FROM main._archive_meta WHERE key = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    let value = statement.query_row([key], |row| row.get(0)).optional()?;
-    value.ok_or_else(|| Error::refused(format!("the archive catalog is damaged: it has no {key}")))
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
 }

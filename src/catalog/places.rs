@@ -94,7 +94,7 @@ impl Places {
         let anchor = entries.find(|entry| entry.name.eq_ignore_ascii_case(ANCHOR));
         anchor.map(|entry| entry.place).ok_or_else(|| {
             Error::refused(format!(
-                "the archive catalog is damaged: it has no table {ANCHOR}"
+                "the archive catalog is damaged: it has no table {ANCHOR}; archive_recover() makes it again"
             ))
         })
     }

@@ -18,6 +18,8 @@ pub enum Operation {
     Restore,
     /// A call of `archive_run`, of which the others may be parts.
     Nightly,
+    /// A lost catalog is made again.
+    Recover,
 }
 
 impl Operation {
@@ -27,6 +29,7 @@ impl Operation {
             Self::Expire => "expire",
             Self::Restore => "restore",
             Self::Nightly => "nightly",
+            Self::Recover => "recover",
         }
     }
 }
@@ -108,9 +111,12 @@ pub fn newest(connection: &Connection) -> Result<i64> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// What the names of files have in them of all runs in the history.
+/// What the names of files have in them of the runs whose files the catalog is sure to know: all since a lost
+/// catalog was made again, if it ever was.
 pub fn tokens(connection: &Connection) -> Result<HashSet<String>> {
-    let mut statement = connection.prepare("SELECT token FROM main._archive_run")?;
+    let sql = "SELECT token FROM main._archive_run
+               WHERE id > (SELECT coalesce(max(id), 0) FROM main._archive_run WHERE operation = 'recover')";
+    let mut statement = connection.prepare(sql)?;
     let tokens = statement.query_map([], |row| row.get(0))?;
     Ok(tokens.collect::<Result<_, _>>()?)
 }
@@ -126,6 +132,20 @@ pub fn dead(connection: &Connection) -> Result<Vec<Run>> {
         })
     })?;
     Ok(runs.collect::<Result<_, _>>()?)
+}
+
+/// The id of the run with this token, of which only files of a table are left: it is added if it is new.
+pub fn of_files(connection: &Connection, token: &str, table: i64, name: &str) -> Result<i64> {
+    connection.execute(
+        "INSERT OR IGNORE INTO main._archive_run
+             (token, operation, table_id, table_name, started_at, finished_at, status, error)
+         VALUES (?1, 'archive', ?2, ?3, ?4, ?4, 'interrupted', 'only its files were left')",
+        (token, table, name, clock::stamp()),
+    )?;
+    let sql = "UPDATE main._archive_run SET table_id = ?2 WHERE token = ?1 AND table_id IS NULL";
+    connection.execute(sql, (token, table))?;
+    let sql = "SELECT id FROM main._archive_run WHERE token = ?1";
+    Ok(connection.query_row(sql, [token], |row| row.get(0))?)
 }
 
 /// Writes down that a run was cut off; what it had published counts.

@@ -118,6 +118,32 @@ fn to_bytes(rows: &RoaringBitmap) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes the catalog's row of a file agree with its tombstones, one of which may be older than the other:
+/// rows before a dead one have been published. Tombstones that cannot be read go.
+pub fn recount(connection: &Connection, file: &FileEntry) -> Result<()> {
+    let sql = "SELECT chunk, rows, rowid FROM main._archive_tombstone WHERE file_id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([file.id])?;
+    let mut dead = RoaringBitmap::new();
+    let mut unreadable = Vec::new();
+    while let Some(row) = rows.next()? {
+        match from_values((row.get_ref(0)?, row.get_ref(1)?)) {
+            Some(chunk) if chunk.max() < Some(number(file.record.rows)) => dead |= chunk,
+            _ => unreadable.push(row.get::<_, i64>(2)?),
+        }
+    }
+    drop(rows);
+    for rowid in unreadable {
+        let sql = "DELETE FROM main._archive_tombstone WHERE rowid = ?1";
+        connection.execute(sql, [rowid])?;
+    }
+    let published = dead.max().map_or(0, |last| last as usize + 1);
+    let sql = "UPDATE main._archive_file SET published = ?2, dead = ?3 WHERE id = ?1";
+    let published = published.max(file.published);
+    connection.execute(sql, (file.id, published, dead.len()))?;
+    Ok(())
+}
+
 /// The rows that a transaction buries. They are collected, and written down at its end: however many
 /// they are, each bitmap is read and written once.
 pub struct Burial<'c> {

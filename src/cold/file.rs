@@ -47,6 +47,25 @@ impl OpenFile {
         })
     }
 
+    /// Opens a file that no catalog records, and takes it for what it says. What is made of it is bounded
+    /// as for every other file.
+    pub fn discover(folder: &Folder, path: &str) -> Result<Self> {
+        let seal = folder.seal(path)?;
+        let bytes = VerifiedFile::open(folder, path, &seal)?;
+        let (rows, row_groups) = unharmed(bytes.path(), || Footer::count(&bytes))?;
+        let record = FileRecord {
+            path: path.to_owned(),
+            rows,
+            row_groups,
+            seal,
+        };
+        Self::open(folder, &record)
+    }
+
+    pub fn record(&self) -> &FileRecord {
+        &self.record
+    }
+
     /// A file whose footer was read before, when it was the file `identity`.
     pub fn known(
         folder: &Folder,

@@ -26,7 +26,7 @@ use super::{bounds, outline};
 use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
 use crate::storage::read::VerifiedFile;
-use crate::stored::{Description, MAX_GROUP_ROWS, METADATA_KEY, Storage, StoredColumn};
+use crate::stored::{Description, MAX_GROUP_ROWS, METADATA_KEY, Origin, Storage, StoredColumn};
 use crate::time::canonical::MAX_LENGTH;
 
 /// A footer, read and understood.
@@ -58,17 +58,9 @@ impl Footer {
         } = *record;
         let path = file.path();
         let damaged = |reason: &str| Error::damaged(path)(reason);
-        let metadata = ParquetMetaDataReader::decode_metadata(&outline::read_footer(file, record)?)
-            .map_err(Error::reading(path))?;
+        let metadata = read_metadata(file, Some(row_groups))?;
         let description = describe(&metadata).map_err(damaged)?;
-        let mut starts = vec![0];
-        for group in metadata.row_groups() {
-            let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
-            if !(1..=MAX_GROUP_ROWS).contains(&rows) {
-                return Err(damaged("a row group has an impossible size"));
-            }
-            starts.push(starts.last().map_or(0, |start| start + rows));
-        }
+        let starts = group_starts(&metadata).map_err(damaged)?;
         if (starts.len(), starts.last()) != (row_groups + 1, Some(&rows)) {
             let found = starts.last().copied().unwrap_or_default();
             let reason = format!(
@@ -103,6 +95,18 @@ impl Footer {
             .map(|column| footer.field(column))
             .collect();
         Ok(footer)
+    }
+
+    /// How many rows and row groups a file has, by its own word.
+    pub fn count(file: &VerifiedFile) -> Result<(usize, usize)> {
+        let starts = group_starts(&read_metadata(file, None)?);
+        let starts = starts.map_err(Error::damaged(file.path()))?;
+        Ok((starts.last().copied().unwrap_or(0), starts.len() - 1))
+    }
+
+    /// Where its rows are from, if it says so.
+    pub fn origin(&self) -> Option<Origin> {
+        Origin::from_json(description(&self.metadata)?)
     }
 
     pub fn path(&self) -> &Path {
@@ -425,12 +429,35 @@ impl ChunkReader for FilePart {
     }
 }
 
+fn read_metadata(file: &VerifiedFile, groups: Option<usize>) -> Result<ParquetMetaData> {
+    let footer = outline::read_footer(file, groups)?;
+    ParquetMetaDataReader::decode_metadata(&footer).map_err(Error::reading(file.path()))
+}
+
+/// The number in the file of each row group's first row, and at the end the number of rows.
+fn group_starts(metadata: &ParquetMetaData) -> Result<Vec<usize>, &'static str> {
+    let mut starts = vec![0];
+    for group in metadata.row_groups() {
+        let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+        if !(1..=MAX_GROUP_ROWS).contains(&rows) {
+            return Err("a row group has an impossible size");
+        }
+        starts.push(starts.last().map_or(0, |start| start + rows));
+    }
+    Ok(starts)
+}
+
+/// The description of a file that has one.
+fn description(metadata: &ParquetMetaData) -> Option<&str> {
+    let mut pairs = metadata.file_metadata().key_value_metadata()?.iter();
+    pairs
+        .find(|pair| pair.key == METADATA_KEY)?
+        .value
+        .as_deref()
+}
+
 fn describe(metadata: &ParquetMetaData) -> Result<Description, &'static str> {
-    let pairs = metadata.file_metadata().key_value_metadata();
-    let text = pairs
-        .and_then(|pairs| pairs.iter().find(|pair| pair.key == METADATA_KEY))
-        .and_then(|pair| pair.value.as_ref())
-        .ok_or("it was not written by sqlite-cold")?;
+    let text = description(metadata).ok_or("it was not written by sqlite-cold")?;
     let description = Description::from_json(text)?;
     let root = metadata.file_metadata().schema_descr().root_schema();
     let names = root.get_fields().iter().map(|field| field.name());

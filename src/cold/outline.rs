@@ -10,7 +10,6 @@
 use bytes::Bytes;
 
 use super::thrift::{Reader, Shape};
-use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
 use crate::storage::read::VerifiedFile;
 use crate::stored::{MAX_GROUP_ROWS, MAX_GROUPS};
@@ -162,8 +161,9 @@ const VALUES_PAGE: Shape = Shape::Struct(&[
 const DICTIONARY_PAGE: Shape = Shape::Struct(&[(1, Shape::I32), (2, Shape::I32), (3, Shape::Bool)]);
 
 /// The footer of a file, if it can be one of a file of ours. It fails if the schema in it nests deeper,
-/// or if there is more of anything than such a file can have.
-pub fn read_footer(file: &VerifiedFile, record: &FileRecord) -> Result<Bytes> {
+/// or if there is more of anything than such a file can have, or not as many row groups as `groups` says,
+/// where that is known.
+pub fn read_footer(file: &VerifiedFile, groups: Option<usize>) -> Result<Bytes> {
     let damaged = |reason: &'static str| Error::damaged(file.path())(reason);
     let malformed = || damaged("its footer is malformed");
     let read = |position: u64, length: usize| {
@@ -186,10 +186,12 @@ pub fn read_footer(file: &VerifiedFile, record: &FileRecord) -> Result<Bytes> {
     if outline.levels > MAX_LEVELS {
         return Err(damaged("its schema is nested too deeply"));
     }
-    if outline.groups != record.row_groups as u64 {
+    if let Some(groups) = groups
+        && outline.groups != groups as u64
+    {
         let reason = format!(
-            "it has {} row groups, the catalog says {}",
-            outline.groups, record.row_groups
+            "it has {} row groups, the catalog says {groups}",
+            outline.groups
         );
         return Err(Error::damaged(file.path())(reason));
     }

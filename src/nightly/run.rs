@@ -16,7 +16,7 @@ use crate::cleanup::{self, Collection};
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::policy;
-use crate::recover::copy;
+use crate::recover::{copy, lost};
 use crate::settings::{self, Config};
 use crate::sql::{quote, write_transaction};
 use crate::sqlite::filename::database_path;
@@ -79,6 +79,7 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     if !settings::AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(connection)?)? {
         return skipped("auto_archive_enabled is false");
     }
+    lost::check(connection)?;
     if !catalog::exists(connection)? {
         return skipped("there are no policies; archive_policy registers a table");
     }

@@ -9,6 +9,7 @@ use super::{open, run};
 use crate::catalog;
 use crate::error::Result;
 use crate::functions::{self, Surface};
+use crate::recover::lost;
 use crate::settings::{self, AUTO_ARCHIVE_ENABLED, Config};
 use crate::sql::{patiently, write_transaction};
 use crate::time::clock;
@@ -18,6 +19,7 @@ use crate::time::clock;
 pub fn run(database: &Path, slot: DateTime<Utc>) -> Result<()> {
     // The application may be in the middle of something long.
     let connection = patiently(|| open(database, OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    lost::check(&connection)?;
     // Without a catalog there is no policy; and it is the application that decides to make one.
     if !catalog::exists(&connection)?
         || !AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(&connection)?)?

@@ -63,11 +63,14 @@ fn write(connection: &Connection, path: &Path) -> Result<()> {
     copy.close().map_err(|(_, error)| error.into())
 }
 
-fn copy_rows(from: &Connection, to: &Connection, table: &str) -> Result<()> {
+/// Adds the rows of a catalog table to that of another database, as far as it has room for them.
+pub fn copy_rows(from: &Connection, to: &Connection, table: &str) -> Result<()> {
     let mut select = from.prepare(&format!("SELECT * FROM main.{table}"))?;
     let width = select.column_count();
     let marks = vec!["?"; width].join(", ");
-    let mut insert = to.prepare(&format!("INSERT INTO main.{table} VALUES ({marks})"))?;
+    let mut insert = to.prepare(&format!(
+        "INSERT OR IGNORE INTO main.{table} VALUES ({marks})"
+    ))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let values = (0..width).map(|column| Ok(ToSqlOutput::Borrowed(row.get_ref(column)?)));

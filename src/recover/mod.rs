@@ -1,7 +1,18 @@
-//! What is there when a catalog is lost: copies of it, beside the cold files.
+//! What is there when a catalog is lost: copies of it, and the cold files, which say what they are.
 //!
-//! - [`copy`]: the copies
+//! - [`copy`]: the copies that every run leaves beside the cold files
+//! - [`lost`]: whether the catalog is lost
+//! - [`run`]: `archive_recover`, all steps in order
+//! - [`fill`]: what the newest copy says
+//! - [`found`]: what files say that it does not know
+//! - [`settle`], [`twins`]: which of their rows count
 //!
 //! A copy is a projection of the catalog: nothing reads it while the catalog is there.
 
 pub mod copy;
+mod fill;
+mod found;
+pub mod lost;
+pub mod run;
+mod settle;
+mod twins;

@@ -19,7 +19,7 @@ use crate::catalog::tables::ArchivedTable;
 use crate::cleanup;
 use crate::condition;
 use crate::error::{Error, Result};
-use crate::recover::copy;
+use crate::recover::{copy, lost};
 use crate::settings;
 use crate::sql::{self, MoveMode, literal, unquote, write_transaction};
 use crate::table::{Column, Table};
@@ -81,6 +81,7 @@ fn find_archived(connection: &Connection, argument: Value<'_>) -> Result<Archive
         return Err(Error::refused("the table's name must be text"));
     };
     let name = unquote(text);
+    lost::check(connection)?;
     let found = match catalog::exists(connection)? {
         true => identity::find(connection, &name)?,
         false => None,
@@ -153,7 +154,7 @@ impl Call<'_> {
 
     fn run_locked(&self, own: bool) -> Result<Outcome> {
         let connection = self.connection;
-        catalog::ensure(connection)?;
+        lost::ensure(connection)?;
         let archive = settings::archive(connection)?;
         let _lock = archive.lock()?;
         if own {

@@ -28,7 +28,15 @@ pub fn below(folder: &str) -> Result<()> {
 /// The folder with the database's cold files, as an archive run uses it. There must be a catalog.
 pub fn archive(connection: &Connection) -> Result<Archive> {
     let folder = folder(connection, &Config::read(connection)?)?;
-    let id: String = catalog::meta(connection, "database_id")?;
+    archive_in(
+        connection,
+        folder,
+        &catalog::meta::<String>(connection, "database_id")?,
+    )
+}
+
+/// [`archive`] for a database whose catalog says nothing; `id` is the database's.
+pub fn archive_in(connection: &Connection, folder: Folder, id: &str) -> Result<Archive> {
     // A copy of the database is another database: it must not take the files that the original
     // writes after the copy was made for leftovers of its own.
     let database = database_path(connection);

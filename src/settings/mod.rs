@@ -15,11 +15,14 @@ use rusqlite::Connection;
 use rusqlite::types::Value as Owned;
 use serde_json::{Value as Json, json};
 
-pub use self::folder::{archive, check_not_query_only, check_writable, folder, folder_variable};
+pub use self::folder::{
+    archive, archive_in, check_not_query_only, check_writable, folder, folder_variable,
+};
 pub use self::list::*;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::options::whole;
+use crate::recover;
 
 /// The source of a value that nobody has set, which may be one that nobody could set.
 const DEFAULT: &str = "its default";
@@ -238,6 +241,18 @@ impl Config {
         if !catalog::exists(connection)? {
             return Ok(Self::default());
         }
+        Self::read_table(connection)
+    }
+
+    /// What a catalog says that may be damaged.
+    pub fn read_remains(connection: &Connection) -> Result<Self> {
+        match catalog::has_table(connection, "_archive_config")? {
+            true => Self::read_table(connection),
+            false => Ok(Self::default()),
+        }
+    }
+
+    fn read_table(connection: &Connection) -> Result<Self> {
         let sql = "SELECT key, value FROM main._archive_config";
         let mut statement = connection.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -286,7 +301,7 @@ pub fn set(connection: &Connection, key: &str, value: &Json) -> Result<()> {
         (Json::Bool(on), _) => Owned::Integer(i64::from(*on)),
         _ => Owned::Integer(value.as_i64().unwrap_or_default()),
     };
-    catalog::ensure(connection)?;
+    recover::lost::ensure(connection)?;
     let sql = "INSERT OR REPLACE INTO main._archive_config VALUES (?1, ?2)";
     connection.execute(sql, (key, value))?;
     Ok(())

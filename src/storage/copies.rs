@@ -54,7 +54,14 @@ impl Copies {
 
     fn entries(&self) -> Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(Vec::new());
+            }
             entries => entries.map_err(Error::io(&self.folder))?,
         };
         entries

@@ -21,9 +21,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use once_cell::sync::OnceCell;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::access::Access;
-use self::write::NewFile;
+use self::write::{NewFile, Seal};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::sqlite::fork::LockedFile;
@@ -114,6 +115,19 @@ impl Folder {
         self.check_inside(&path)?;
         let file = File::open(&path).map_err(Error::io(&path))?;
         Ok((file, path))
+    }
+
+    /// What the file at `relative` is recognised by from now on.
+    pub fn seal(&self, relative: &str) -> Result<Seal> {
+        let (file, path) = self.open(relative)?;
+        let bytes = file.metadata().map_err(Error::io(&path))?.len();
+        let mut blocks = Vec::new();
+        let whole = read::checksum(&file, bytes, |_, block| blocks.push(xxh3_64(block)));
+        Ok(Seal {
+            bytes,
+            checksum: whole.map_err(Error::reading_bytes(&path))?,
+            blocks,
+        })
     }
 
     /// Removes the file at `relative`; it is fine if there is none.
@@ -369,10 +383,7 @@ pub fn file_identity(database: Option<&Path>) -> String {
         ),
         None => format!("memory of {}", std::process::id()).into(),
     };
-    format!(
-        "{:016x}",
-        xxhash_rust::xxh3::xxh3_64(identity.as_encoded_bytes())
-    )
+    format!("{:016x}", xxh3_64(identity.as_encoded_bytes()))
 }
 
 #[cfg(unix)]
@@ -400,7 +411,7 @@ pub fn folder_name(table: &str) -> String {
     }
     if name.len() > 200 {
         // File systems stop at 255 bytes; the hash keeps long names apart.
-        let hash = xxhash_rust::xxh3::xxh3_64(table.as_bytes());
+        let hash = xxh3_64(table.as_bytes());
         name.truncate(name.floor_char_boundary(180));
         name += &format!("%{hash:016x}");
     }

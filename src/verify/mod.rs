@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, ffi};
 use serde_json::{Value as Json, json};
 
+pub use self::row::is_failure;
+
 use self::row::CatalogRow;
 use self::values::Values;
 use crate::archive::ids;

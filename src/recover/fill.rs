@@ -1,0 +1,180 @@
+//! The tables of a lost catalog, and what the newest copy of it says. A copy is untrusted, as the
+//! catalog is.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::copy::copy_rows;
+use super::found;
+use super::lost::Remains;
+use crate::catalog::{self, files, identity, tables, tombstones};
+use crate::error::{Error, Result};
+use crate::settings::{self, Config};
+use crate::table::Table;
+
+/// The copy that was used.
+pub struct Copy {
+    pub path: PathBuf,
+    pub copied_at: String,
+}
+
+/// Makes the tables that are missing, and fills what is lost from the newest copy that is whole. What
+/// is left of the catalog stays. What cannot be used is added to `problems`.
+pub fn fill(
+    connection: &Connection,
+    remains: &Remains,
+    problems: &mut Vec<String>,
+) -> Result<Option<Copy>> {
+    let mut missing = Vec::new();
+    for table in catalog::TABLES {
+        if !catalog::has_table(connection, table)? {
+            missing.push(table);
+        }
+    }
+    catalog::complete(connection, &remains.id)?;
+    let emptied = is_empty(connection, "_archive_run")?;
+    let mut filled = Vec::new();
+    for table in catalog::TABLES {
+        if is_empty(connection, table)? && (emptied || missing.contains(&table)) {
+            filled.push(table);
+        }
+    }
+    let used = open_newest(&remains.copies, problems)?;
+    if let Some((copy, _)) = &used {
+        copy_rows(copy, connection, "_archive_meta")?;
+        let sql = "DELETE FROM main._archive_meta WHERE key IN ('copied_at', 'database')";
+        connection.execute(sql, [])?;
+        for table in &filled {
+            copy_rows(copy, connection, table)?;
+        }
+        // The files are here, whatever was set when the copy was made.
+        let folder = settings::folder(connection, &Config::read(connection)?)?;
+        if folder.root() != remains.archive.folder.root() {
+            let sql = "DELETE FROM main._archive_config WHERE key = 'archive_dir'";
+            connection.execute(sql, [])?;
+        }
+    }
+    let is_filled = |table: &str| filled.contains(&table);
+    if is_filled("_archive_file") && !is_filled("_archive_removed") {
+        // They have left the catalog since.
+        let sql = "DELETE FROM main._archive_file
+                   WHERE path IN (SELECT path FROM main._archive_removed)";
+        connection.execute(sql, [])?;
+    }
+    tidy(connection)?;
+    complete_files(connection, remains, problems)?;
+    if is_filled("_archive_table") || missing.contains(&"_archive_anchor") {
+        stay(connection)?;
+    }
+    Ok(used.map(|(_, copy)| copy))
+}
+
+fn is_empty(connection: &Connection, table: &str) -> Result<bool> {
+    let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM main.{table})");
+    Ok(connection.query_row(&sql, [], |row| row.get(0))?)
+}
+
+fn open_newest(
+    copies: &[PathBuf],
+    problems: &mut Vec<String>,
+) -> Result<Option<(Connection, Copy)>> {
+    for path in copies {
+        match open(path) {
+            Ok((connection, copied_at)) => {
+                let path = path.clone();
+                return Ok(Some((connection, Copy { path, copied_at })));
+            }
+            Err(error) => problems.push(format!("{}: {error}", path.display())),
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a copy, which must have the tables that this version makes, and nothing else.
+fn open(path: &Path) -> Result<(Connection, String)> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copy = Connection::open_with_flags(path, flags)?;
+    copy.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    let expected = Connection::open_in_memory()?;
+    catalog::create_tables(&expected)?;
+    if schema(&copy)? != schema(&expected)? {
+        return Err(Error::refused(
+            "it is not a copy of a catalog of this version",
+        ));
+    }
+    let check: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(Error::refused(format!("the copy is damaged: {check}")));
+    }
+    catalog::exists(&copy)?;
+    let copied_at = catalog::meta(&copy, "copied_at")?;
+    Ok((copy, copied_at))
+}
+
+fn schema(connection: &Connection) -> Result<Vec<(String, String, String)>> {
+    let sql = "SELECT type, name, coalesce(sql, '') FROM main.sqlite_schema ORDER BY type, name";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Removes rows that refer to nothing. No run is going on: the lock is ours.
+fn tidy(connection: &Connection) -> Result<()> {
+    connection.execute_batch(
+        "DELETE FROM main._archive_schema
+             WHERE table_id NOT IN (SELECT id FROM main._archive_table);
+         UPDATE main._archive_run SET table_id = NULL
+             WHERE table_id NOT IN (SELECT id FROM main._archive_table);
+         UPDATE main._archive_run SET status = 'interrupted' WHERE status = 'running';
+         DELETE FROM main._archive_file
+             WHERE table_id NOT IN (SELECT id FROM main._archive_table)
+                OR schema_id NOT IN (SELECT id FROM main._archive_schema)
+                OR run_id NOT IN (SELECT id FROM main._archive_run);
+         DELETE FROM main._archive_tombstone
+             WHERE file_id NOT IN (SELECT id FROM main._archive_file);
+         DELETE FROM main._archive_range
+             WHERE file_id NOT IN (SELECT id FROM main._archive_file);",
+    )?;
+    Ok(())
+}
+
+/// Gives each file the ranges that it has none of, and as many dead rows as it has tombstones.
+fn complete_files(
+    connection: &Connection,
+    remains: &Remains,
+    problems: &mut Vec<String>,
+) -> Result<()> {
+    for table in tables::all(connection)? {
+        for entry in files::all(connection, table.id)? {
+            tombstones::recount(connection, &entry)?;
+            if let Err(error) = found::complete_ranges(connection, &remains.archive.folder, &entry)
+            {
+                problems.push(found::problem(error)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes each table that has the name of an archived one for that, as it was before, if its columns can be
+/// followed: the places of tables in the schema tell nothing any more.
+fn stay(connection: &Connection) -> Result<()> {
+    for mut table in tables::all(connection)? {
+        let was_there = table.place.is_some();
+        let stays = match Table::find(connection, &table.name)? {
+            Some(_) if was_there => match identity::stay(connection, &mut table) {
+                Ok(()) => true,
+                Err(Error::Refused(_)) => false,
+                Err(error) => return Err(error),
+            },
+            _ => false,
+        };
+        if !stays {
+            table.place = None;
+            tables::update(connection, &table)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Whether the catalog is lost: a migration tool that does not know its tables has dropped or emptied
+//! them, and the rows of the cold files are nowhere else.
+//!
+//! A new catalog in its place would show none of them. So whatever would make one asks here first. While
+//! the catalog is whole that is one look at the schema.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+use super::run;
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::settings::{self, Config};
+use crate::sql::{MoveMode, patiently};
+use crate::sqlite::filename::database_path;
+use crate::storage::copies::Copies;
+use crate::storage::{Archive, OwnFile};
+use crate::transaction;
+
+/// What there is to make a catalog from.
+pub struct Remains {
+    pub archive: Archive,
+    /// The database's.
+    pub id: String,
+    /// The newest first.
+    pub copies: Vec<PathBuf>,
+    /// The newest first.
+    pub files: Vec<OwnFile>,
+}
+
+impl Remains {
+    /// `None` if the catalog is whole, or the database has no place that files could be in.
+    pub fn find(connection: &Connection) -> Result<Option<Self>> {
+        if database_path(connection).is_none() || catalog::is_whole(connection)? {
+            return Ok(None);
+        }
+        // Whoever needs a folder that has no place fails; a setting can still be changed.
+        let Ok(folder) = settings::folder(connection, &Config::read_remains(connection)?) else {
+            return Ok(None);
+        };
+        let known = match catalog::has_table(connection, "_archive_meta")? {
+            true => catalog::find_meta(connection, "database_id")?,
+            false => None,
+        };
+        let id = known.unwrap_or_else(|| catalog::database_id(connection));
+        let copies = Copies::new(&folder, &id).list()?;
+        let archive = settings::archive_in(connection, folder, &id)?;
+        let mut files = archive.own_files()?;
+        files.sort_by(|a, b| (a.age, &b.path).cmp(&(b.age, &a.path)));
+        Ok(Some(Self {
+            archive,
+            id,
+            copies: copies.into_iter().rev().map(|(_, path)| path).collect(),
+            files,
+        }))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.copies.is_empty() && self.files.is_empty()
+    }
+}
+
+/// Creates the catalog, or brings an older one up to date, unless it is lost.
+pub fn ensure(connection: &Connection) -> Result<()> {
+    check(connection)?;
+    catalog::ensure(connection)
+}
+
+/// Fails if the catalog is lost: if making it again would bring rows back. Files of a transaction that
+/// was rolled back, in which a table was archived for the first time, have hot rows only.
+pub fn check(connection: &Connection) -> Result<()> {
+    let Some(remains) = Remains::find(connection)? else {
+        return Ok(());
+    };
+    // Who cannot write makes no catalog.
+    if remains.is_empty() || settings::check_writable(connection).is_err() {
+        return Ok(());
+    }
+    let _lock = remains.archive.lock()?;
+    let _mode = MoveMode::for_catalog(connection)?;
+    let found = patiently(|| {
+        transaction::trial(connection, || match catalog::is_whole(connection)? {
+            // Another process was faster.
+            true => Ok(None),
+            false => run::make(connection, &remains).map(Some),
+        })
+    })?;
+    match found {
+        Some(found) if found.rows > 0 || found.unread > 0 => Err(Error::refused(format!(
+            "the archive catalog is lost: {} has {} cold files with {} rows of this database that are \
+             nowhere else; call archive_recover() to make it again",
+            remains.archive.folder.root().display(),
+            found.files + found.unread,
+            found.rows
+        ))),
+        _ => Ok(()),
+    }
+}
