@@ -14,9 +14,12 @@ use cold::rows::RowGroup;
 use cold::storage::Folder;
 use cold::storage::access::Access;
 use cold::table::{Column, Key, Table};
+use cold::time::TimeFormat;
 use cold::time::canonical::{MAX_LENGTH, Shape};
 use cold::value::{Encoding, Value};
 
+/// What tells the age of rows.
+const TIME: (&str, TimeFormat) = ("created_at", TimeFormat::Iso8601);
 const ROWS: i64 = 4_000;
 
 fn table() -> Table {
@@ -97,7 +100,7 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a file of 4,000 rows");
     group.throughput(Throughput::Elements(ROWS.cast_unsigned()));
     for level in [3, 6, 9] {
-        let writer = FileWriter::new(archive.clone(), &table, &names, Encoding::Utf8, level);
+        let writer = FileWriter::new(archive.clone(), &table, TIME, &names, Encoding::Utf8, level);
         group.bench_function(format!("write, sync, verify at ZSTD {level}"), |bencher| {
             bencher.iter(|| {
                 let written = writer.write("day/a.parquet", &rows).expect("a file");
@@ -106,7 +109,7 @@ fn parts(criterion: &mut Criterion) {
             });
         });
     }
-    let writer = FileWriter::new(archive.clone(), &table, &names, Encoding::Utf8, 6);
+    let writer = FileWriter::new(archive.clone(), &table, TIME, &names, Encoding::Utf8, 6);
     let written = writer.write("day/b.parquet", &rows).expect("a file");
     group.bench_function("open", |bencher| {
         bencher.iter(|| OpenFile::open(&archive, &written.record).map(|f| f.row_groups()));

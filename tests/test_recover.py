@@ -560,3 +560,42 @@ def test_a_process_that_dies_while_it_recovers(path, fault):
             archive(db, "t", 7)
         assert recover(db)["rows"] == 9
         assert rows(db, "all_t") == before
+
+
+def test_an_interrupt_leaves_it_lost(db, path):
+    """At whatever step: no transaction is open, nothing is changed, and the next call recovers."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-05"})
+    archive(db, "t", None, {"before": "2020-01-08"})
+    copies(path)[-1].unlink()
+    before = rows(db, "all_t")
+    db.close()
+    drop_catalog(path)
+    count = 0
+
+    def step():
+        nonlocal count
+        count += 1
+        return count == last
+
+    with closing(connect(path)) as again:
+        last = None
+        again.set_progress_handler(step, 5)
+        recover(again, dry_run=True)
+        steps = count
+        assert steps > 500
+        schema = again.execute("SELECT * FROM sqlite_schema").fetchall()
+        for number in range(60):
+            count, last = 0, 1 + number * steps // 60
+            for sql in ("archive_recover('{\"dry_run\":true}')", "archive_recover()", "archive_policy('t', 7)"):
+                count = 0
+                with pytest.raises(sqlite3.OperationalError):
+                    call(again, sql)
+                assert not again.in_transaction
+            count, last = 0, None
+            assert again.execute("SELECT * FROM sqlite_schema").fetchall() == schema
+            assert len(rows(again, "t")) == 2
+        again.set_progress_handler(None, 0)
+        assert recover(again)["rows"] == 7
+        assert rows(again, "all_t") == before
+        assert call(again, "archive_verify()")["problems"] == []

@@ -134,8 +134,10 @@ impl Started<'_> {
         let (connection, rule) = (self.connection, self.rule);
         let level = rule.options.compression_level;
         let folder = self.archive.folder.clone();
+        let time_column = &rule.table.columns[rule.time_column].name;
+        let time = (time_column.as_str(), rule.format);
         let (names, encoding) = (reader.names(), sql::encoding(connection)?);
-        let writer = FileWriter::new(folder, rule, names, encoding, level);
+        let writer = FileWriter::new(folder, rule.table, time, names, encoding, level);
         let progress = Progress::new(rule.options.progress, &rule.table.name, plan.rows);
         let staged_at = (rule.options.grace_hours > 0).then(clock::stamp);
         let pipeline = Pipeline {

@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
 use super::encode::{self, ColumnSettings};
-use super::plan::{FileRows, Rule};
+use super::plan::FileRows;
 use crate::catalog::files::FileRecord;
 use crate::cold::bounds::MAX_COMPRESSED;
 use crate::cold::decode::Scratch;
@@ -21,6 +21,8 @@ use crate::fault;
 use crate::storage::Folder;
 use crate::storage::write::NewFile;
 use crate::stored::{Description, METADATA_KEY, Origin, StoredColumn};
+use crate::table::Table;
+use crate::time::TimeFormat;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 
@@ -48,21 +50,22 @@ pub struct WrittenFile {
 }
 
 impl FileWriter {
+    /// `time` is the column that tells the age of rows, and its format.
     pub fn new(
         folder: Folder,
-        rule: &Rule<'_>,
+        table: &Table,
+        time: (&str, TimeFormat),
         names: &[String],
         encoding: Encoding,
         compression_level: i32,
     ) -> Self {
-        let (table, time_column) = (rule.table, &rule.table.columns[rule.time_column]);
         Self {
             folder,
             origin: Origin {
                 table: table.name.clone(),
                 columns: table.columns.clone(),
-                time_column: time_column.name.clone(),
-                time_format: rule.format,
+                time_column: time.0.to_owned(),
+                time_format: time.1,
             },
             encoding,
             compression_level,

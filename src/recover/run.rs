@@ -230,8 +230,8 @@ fn note_uncertain(recovered: &mut Recovered) {
     let uncertain = match &recovered.copy {
         Some(copy) => [
             format!(
-                "rows that were deleted after {} when they waited for their grace period to end, or came \
-                 back and were then deleted, or expired, may be cold again",
+                "rows that were deleted while they waited for their grace period to end may be cold; so may those \
+                 that came back after {} and were then deleted, and those that expired after it",
                 copy.copied_at
             ),
             format!("policies and settings are those of {}", copy.copied_at),
