@@ -368,6 +368,14 @@ mod tests {
         };
         let json = description.to_json(&origin);
         assert_eq!(Description::from_json(&json), Ok(description));
+        // Columns that the table does not declare have no type.
+        assert_eq!(Origin::from_json(&json), None);
+        let none = Description {
+            encoding: Encoding::Utf8,
+            columns: Vec::new(),
+        };
+        let json = none.to_json(&origin);
+        assert_eq!(Origin::from_json(&json), Some(origin));
         assert!(Description::from_json("{\"format\": 2}").is_err());
         assert!(Description::from_json("{\"format\": 1}").is_err());
     }

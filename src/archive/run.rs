@@ -233,6 +233,9 @@ fn run_traced(
         let run = runs::begin(connection, subject)?;
         Ok((archived, schema, run, sql::schema_version(connection)?))
     })?;
+    if !own {
+        lost::note_inside(&run);
+    }
     *trace = Some(Trace {
         archive: archive.clone(),
         run: run.clone(),

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::rows::RowGroup;
 use crate::storage::{Folder, OwnFile};
 use crate::stored::{Origin, ROWID_COLUMN};
-use crate::table::Column;
+use crate::table::{Column, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::time::format_instant;
 use crate::transaction;
@@ -168,7 +168,7 @@ fn schema(connection: &Connection, table: &ArchivedTable, origin: &Origin) -> Re
         return Ok(*id);
     }
     let mut stored = origin.columns.clone();
-    let mut rowid = stored.pop_if(|column| column.name == ROWID_COLUMN);
+    let rowid = stored.pop_if(|column| column.name == ROWID_COLUMN);
     for (number, column) in (1..).zip(&mut stored) {
         let now = table.columns.iter().find(|now| now.name == column.name);
         column.default = now.and_then(|now| now.default.clone());
@@ -185,8 +185,8 @@ fn schema(connection: &Connection, table: &ArchivedTable, origin: &Origin) -> Re
     let all = known.values().flatten().chain(&table.columns);
     let next = all.map(|column| column.id + 1).max().unwrap_or(1);
     let mut numbered = columns::number(&stored, &ids, next);
-    numbered.extend(rowid.take());
-    let hot = crate::table::Table::find(connection, &table.name)?;
+    numbered.extend(rowid);
+    let hot = Table::find(connection, &table.name)?;
     let sql = hot.map(|hot| hot.sql).unwrap_or_default();
     tables::save_schema(connection, table.id, &numbered, &sql)
 }

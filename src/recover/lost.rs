@@ -4,12 +4,15 @@
 //! A new catalog in its place would show none of them. So whatever would make one asks here first. While
 //! the catalog is whole that is one look at the schema.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
 
 use super::run;
 use crate::catalog;
+use crate::catalog::runs::Run;
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql::{MoveMode, patiently};
@@ -17,6 +20,22 @@ use crate::sqlite::filename::database_path;
 use crate::storage::copies::Copies;
 use crate::storage::{Archive, OwnFile};
 use crate::transaction;
+
+/// The last runs of this process inside a transaction of the caller's. They leave no copy of the catalog. If
+/// there is neither a catalog nor a copy of any, the transaction was rolled back, and what their files have
+/// never was.
+static INSIDE: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+/// How many of them are remembered.
+const REMEMBERED: usize = 1_000;
+
+/// Notes that a run writes files inside a transaction of the caller's.
+pub fn note_inside(run: &Run) {
+    let mut runs = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+    if runs.len() == REMEMBERED {
+        runs.pop_front();
+    }
+    runs.push_back(run.token.clone());
+}
 
 /// What there is to make a catalog from.
 pub struct Remains {
@@ -47,6 +66,10 @@ impl Remains {
         let copies = Copies::new(&folder, &id).list()?;
         let archive = settings::archive_in(connection, folder, &id)?;
         let mut files = archive.own_files()?;
+        if copies.is_empty() {
+            let inside = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+            files.retain(|file| !inside.contains(&file.run));
+        }
         files.sort_by(|a, b| (a.age, &b.path).cmp(&(b.age, &a.path)));
         Ok(Some(Self {
             archive,
