@@ -54,12 +54,23 @@ pub use active::{io_point, point};
 
 #[cfg(feature = "faults")]
 mod active {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, PoisonError};
 
     use super::Result;
     use crate::error::Error;
 
-    static PASSES: AtomicU64 = AtomicU64::new(0);
+    /// What is planned, and how often its point was passed since.
+    static PASSES: Mutex<(String, u64)> = Mutex::new((String::new(), 0));
+
+    /// Counts a pass over the point of a plan.
+    fn pass(plan: &str) -> u64 {
+        let mut passes = PASSES.lock().unwrap_or_else(PoisonError::into_inner);
+        if passes.0 != plan {
+            *passes = (plan.to_owned(), 0);
+        }
+        passes.1 += 1;
+        passes.1
+    }
 
     pub fn point(name: &'static str) -> Result<()> {
         io_point(name).map_err(|error| Error::Refused(error.to_string()))
@@ -72,6 +83,12 @@ mod active {
             "{name} is not in the list of points"
         );
         let Ok(plan) = std::env::var("SQLITE_COLD_FAULT") else {
+            // The same plan may be made again later.
+            PASSES
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .0
+                .clear();
             return Ok(());
         };
         let mut parts = plan.split(':');
@@ -79,7 +96,7 @@ mod active {
             return Ok(());
         }
         let nth: u64 = parts.next().and_then(|nth| nth.parse().ok()).unwrap_or(1);
-        if PASSES.fetch_add(1, Ordering::SeqCst) + 1 != nth {
+        if pass(&plan) != nth {
             return Ok(());
         }
         match parts.next() {
