@@ -77,10 +77,12 @@ pub fn write_transaction<T>(
     connection: &Connection,
     mut body: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    patiently(|| match connection.is_autocommit() {
-        true => transaction::own(connection, Begin::Immediate, &mut body),
-        false => transaction::part(connection, &mut body),
-    })
+    match connection.is_autocommit() {
+        true => patiently(|| transaction::own(connection, Begin::Immediate, &mut body)),
+        // The caller's transaction has read by now. Who writes meanwhile may be waiting for its end; and
+        // once they have written, it can write no more.
+        false => transaction::part(connection, body),
+    }
 }
 
 /// [`write_transaction`] for a `body` that changes TEMP objects only: it takes no lock of `main`.
@@ -108,6 +110,12 @@ pub fn encoding(connection: &Connection) -> Result<Encoding> {
     let name: String = connection.query_row("PRAGMA main.encoding", [], |row| row.get(0))?;
     Encoding::from_name(&name)
         .ok_or_else(|| Error::Internal(format!("unknown text encoding {name}")))
+}
+
+/// The journal mode of `main`, as SQLite calls it.
+pub fn journal_mode(connection: &Connection) -> Result<String> {
+    let sql = "PRAGMA main.journal_mode";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 /// A number that changes whenever another connection commits a change to the database.

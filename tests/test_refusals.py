@@ -1,6 +1,7 @@
 """What cannot be archived is refused with a message that says why, and nothing is changed."""
 
 import sqlite3
+import time
 
 import pytest
 
@@ -250,6 +251,47 @@ def test_loading_never_fails(path, content):
         holder.execute("ROLLBACK")
         assert archive(db, "t", 7)["rows"] == 0
     db.close()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_nothing_is_written_where_nothing_can_be_undone(db, path, inside):
+    """P2: with journal_mode=OFF a ROLLBACK undoes nothing; files would go whose rows are deleted."""
+    setup(db)
+    archive(db, "t", None, {"before": "2020-01-02", "where": "v = 1"})
+    assert db.execute("PRAGMA journal_mode = OFF").fetchone() == ("off",)
+    if inside:
+        db.execute("BEGIN")
+    before = state(path)
+    assert "journal_mode is OFF" in refused(db, "t", 7)
+    with pytest.raises(sqlite3.OperationalError, match="journal_mode is OFF"):
+        db.execute("SELECT archive_restore('t')")
+    assert state(path) == before
+    assert db.execute("SELECT count(*) FROM all_t").fetchone() == (3,)
+    if inside:
+        db.execute("COMMIT")
+    db.execute("PRAGMA journal_mode = DELETE")
+    assert archive(db, "t", 7)["rows"] == 1
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_transaction_that_can_write_no_more_is_not_waited_for(db, path, mode):
+    """A transaction that has read cannot write once another connection does, however long it waits; and
+    in rollback-journal mode that one waits for its end."""
+    setup(db)
+    db.execute(f"PRAGMA journal_mode = {mode}")
+    db.execute("BEGIN")
+    db.execute("SELECT count(*) FROM t").fetchone()
+    other = sqlite3.connect(path, isolation_level=None, timeout=0)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO t (created_at) VALUES ('2999-01-01')")
+    began = time.monotonic()
+    assert "database is locked" in refused(db, "t", 7)
+    assert db.in_transaction
+    assert time.monotonic() - began < 10
+    db.execute("COMMIT")
+    other.execute("COMMIT")
+    assert archive(db, "t", 7)["rows"] == 2
+    other.close()
 
 
 def test_functions_cannot_be_called_from_a_view(db):

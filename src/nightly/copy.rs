@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{open, passes};
 use crate::error::{Error, Result};
-use crate::sql::{patiently, quote, read_transaction};
+use crate::sql::{journal_mode, patiently, quote, read_transaction};
 
 /// Pages that are copied in a call.
 const STEP_PAGES: i32 = 64;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Writers go on: in WAL mode a reader is not in their way, and SQLite makes the copy. With a rollback
 /// journal it is made in short turns.
 pub fn copy(source: &Connection, target: &Path) -> Result<()> {
-    let journal = patiently(|| passes::journal_mode(source))?;
+    let journal = patiently(|| journal_mode(source))?;
     let has_journal = !["wal", "memory"].contains(&journal.as_str());
     match has_journal && passes::copy(source, target)? {
         true => Ok(()),

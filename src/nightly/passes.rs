@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::copy::{FIRST_TURN, PAUSE, Patience};
 use crate::error::{Error, Result};
-use crate::sql::{data_version, read_transaction};
+use crate::sql::{data_version, journal_mode, read_transaction};
 use crate::sqlite::file::DatabaseFile;
 
 /// What is read and compared at once, a multiple of every page size.
@@ -94,12 +94,6 @@ pub fn copy(connection: &Connection, target: &Path) -> Result<bool> {
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-/// As SQLite calls it.
-pub fn journal_mode(connection: &Connection) -> Result<String> {
-    let sql = "PRAGMA main.journal_mode";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 impl Pass {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, MAIN_DB};
 use super::{ARCHIVE_DIR, Config};
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::sql::{journal_mode, patiently};
 use crate::sqlite::filename::database_path;
 use crate::storage::access::Access;
 use crate::storage::{self, Archive, Folder};
@@ -99,11 +100,18 @@ fn archive_root(database: Option<&Path>, config: &Config) -> Result<PathBuf> {
 /// Refuses a connection that cannot write the database: what it cannot change there, it is not to change
 /// anywhere else, either. Every function that writes anything asks this first.
 pub fn check_writable(connection: &Connection) -> Result<()> {
-    match connection.is_readonly(MAIN_DB)? {
-        true => Err(Error::refused(
+    if connection.is_readonly(MAIN_DB)? {
+        return Err(Error::refused(
             "the database is read-only; call it on a connection that can write",
+        ));
+    }
+    check_not_query_only(connection)?;
+    // ROLLBACK would not undo what failed: rows would be deleted, and their file be no more.
+    match patiently(|| journal_mode(connection))? == "off" {
+        true => Err(Error::refused(
+            "PRAGMA journal_mode is OFF, so nothing that fails could be undone; set another one",
         )),
-        false => check_not_query_only(connection),
+        false => Ok(()),
     }
 }
 
