@@ -87,6 +87,7 @@ pub fn write_transaction<T>(
 
 /// [`write_transaction`] for a `body` that changes TEMP objects only: it takes no lock of `main`.
 pub fn temp_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let body = || transaction::renewing(connection, body);
     match connection.is_autocommit() {
         true => transaction::own(connection, Begin::Deferred, body),
         false => transaction::part(connection, body),

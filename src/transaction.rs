@@ -115,6 +115,24 @@ pub fn trial<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Re
     }
 }
 
+/// Runs the whole body of a transaction that makes SQLite prepare every statement again (CREATE INDEX,
+/// TEMP objects), but drops no table of `main`.
+///
+/// Once memory was lacking, SQLite prepares nothing until the caller's statement has ended, so that not
+/// even [`LAST_RESORT`] is left. What is left is a statement that has begun: one that reads, goes on and
+/// finds no memory rolls back the whole transaction.
+pub fn renewing<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut reader = connection.prepare("SELECT (SELECT 1 FROM temp.sqlite_schema)")?;
+    let mut rows = reader.query([])?;
+    rows.next()?;
+    let outcome = guard(body);
+    if outcome.is_err() {
+        // In any other case it has no more rows, or is interrupted, which changes nothing.
+        let _ = rows.next();
+    }
+    outcome
+}
+
 /// What ends a transaction that cannot go on.
 struct WayOut<'c> {
     connection: &'c Connection,

@@ -16,7 +16,7 @@ import time
 from contextlib import closing
 
 import pytest
-from conftest import LIBRARY, archive, connect
+from conftest import LIBRARY, archive, connect, process
 
 MOMENTS = os.environ.get("INTERRUPTS", "3")
 RANDOM_MOMENTS = int(os.environ.get("INTERRUPTS_RANDOM", "300"))
@@ -248,3 +248,73 @@ def test_random_moments(states, tmp_path):
         _, failed = attempt(template, folder, name, inside, strike_later(delay))
         struck += failed
     assert struck > RANDOM_MOMENTS / 10
+
+
+# A process for each limit: it can only be lowered.
+NO_MEMORY = """
+import os
+import sqlite3
+import sys
+
+library, folder, sql, begin = sys.argv[1:]
+
+
+def open_database(limit):
+    db = sqlite3.connect(f"{folder}/{limit}.db", isolation_level=None)
+    db.enable_load_extension(True)
+    db.load_extension(library)
+    return db
+
+
+def attempt(limit):
+    db = open_database(limit)
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)")
+    db.execute("INSERT INTO t VALUES (1, '2020-01-01'), (2, '2020-01-02'), (3, '2999-01-01')")
+    db.execute(begin)
+    db.execute(f"PRAGMA hard_heap_limit = {limit}")
+    try:
+        db.execute(sql).fetchall()
+        return 0
+    except (sqlite3.Error, MemoryError):
+        if not db.in_transaction:
+            return 1
+        if not begin:
+            return 2
+        db.execute("COMMIT")
+        return 1
+
+
+outcomes = []
+for limit in range(250_000, 800_000, 3_000):
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(attempt(limit))
+        except MemoryError:
+            # There was none for what came before or after.
+            os._exit(1)
+        finally:
+            os._exit(3)
+    outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert outcomes[-1] < 2, f"{limit}: {outcomes[-1]}"
+assert set(outcomes) == {0, 1}, outcomes
+for limit in range(250_000, 800_000, 3_000):
+    db = open_database(limit)
+    if db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        db.execute("SELECT archive_table('t', 7)").fetchall()
+        (found,) = db.execute("SELECT count(DISTINCT id) + count(*) FROM all_t").fetchone()
+        assert found in (0, 6), (limit, found)
+        assert '"problems":[]' in db.execute("SELECT archive_verify()").fetchone()[0]
+    db.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("name, begin", [("archive", ""), ("policy", "BEGIN")])
+def test_no_memory(tmp_path, name, begin):
+    """SQLite's own memory ends at many moments of a first call, which makes the catalog and TEMP objects:
+    no transaction stays open, and no half of a catalog becomes durable."""
+    library = LIBRARY.with_suffix("")
+    with process(NO_MEMORY, library, tmp_path, CALLS[name][1], begin) as child:
+        _, errors = child.communicate(timeout=300)
+    assert child.returncode == 0, errors

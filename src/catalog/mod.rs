@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::sql::{without_comments, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage;
+use crate::transaction;
 
 /// The version of the first catalog that a release makes. Those before it are only told apart.
 const FIRST: usize = 2;
@@ -176,21 +177,26 @@ pub fn ensure(connection: &Connection) -> Result<()> {
         return Ok(());
     }
     write_transaction(connection, || {
-        let from = version(connection)?;
-        let done = from.map_or(0, |version| version + 1 - FIRST);
-        for migration in MIGRATIONS.iter().skip(done) {
-            connection.execute_batch(&in_main(migration))?;
-        }
-        if from.is_none() {
-            let sql = "INSERT INTO main._archive_meta VALUES ('database_id', ?1)";
-            connection.execute(sql, [database_id(connection)])?;
-        }
-        connection.execute(
-            "INSERT OR REPLACE INTO main._archive_meta VALUES ('schema_version', ?1)",
-            [NEWEST],
-        )?;
-        Ok(())
+        transaction::renewing(connection, || create(connection))
     })
+}
+
+/// Makes the tables that are missing, and says which version they have.
+fn create(connection: &Connection) -> Result<()> {
+    let from = version(connection)?;
+    let done = from.map_or(0, |version| version + 1 - FIRST);
+    for migration in MIGRATIONS.iter().skip(done) {
+        connection.execute_batch(&in_main(migration))?;
+    }
+    if from.is_none() {
+        let sql = "INSERT INTO main._archive_meta VALUES ('database_id', ?1)";
+        connection.execute(sql, [database_id(connection)])?;
+    }
+    connection.execute(
+        "INSERT OR REPLACE INTO main._archive_meta VALUES ('schema_version', ?1)",
+        [NEWEST],
+    )?;
+    Ok(())
 }
 
 /// Makes those tables of the newest version that a damaged catalog has not, and says what it is.
