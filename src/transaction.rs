@@ -22,6 +22,7 @@ use rusqlite::{Connection, ErrorCode, Statement};
 use crate::error::{Error, Result};
 use crate::sql::patiently;
 use crate::sqlite::panic::guard;
+use crate::sqlite::statement::is_writing;
 
 /// A statement that writes, and can be prepared while the flag is set: SQLite's parser looks at it
 /// where it meets white space or the end of the text (`sqlite3RunParser`, 3.34 to 3.54). Inside a
@@ -45,6 +46,13 @@ pub fn own<T>(
     begin: Begin,
     body: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
+    if is_writing(connection) {
+        // COMMIT would fail, and ROLLBACK undo what that statement has written, without a word: one with
+        // RETURNING gives out its rows all the same.
+        return Err(Error::refused(
+            "cannot commit transaction - SQL statements in progress",
+        ));
+    }
     let mut commit = connection.prepare("COMMIT")?;
     let mut way_out = WayOut::new(connection)?;
     // A progress handler can make a statement fail after it has done its work: BEGIN, too.

@@ -294,6 +294,22 @@ def test_a_transaction_that_can_write_no_more_is_not_waited_for(db, path, mode):
     other.close()
 
 
+@pytest.mark.parametrize(
+    "call", ["archive_table('t', 7)", "archive_restore('t')", "archive_policy('t', 7)"]
+)
+def test_what_a_statement_is_writing_stays(db, call):
+    """A call while an INSERT ... RETURNING of the same connection still has rows undoes nothing of it."""
+    setup(db)
+    archive(db, "t", None, {"before": "2020-01-02", "where": "v = 1"})
+    new = "INSERT INTO t (created_at, v) VALUES ('2999-01-01', 4), ('2999-01-01', 5) RETURNING v"
+    rows = db.execute(new)
+    assert rows.fetchone() == (4,)
+    with pytest.raises(sqlite3.OperationalError, match="SQL statements in progress"):
+        db.execute(f"SELECT {call}")
+    assert rows.fetchall() == [(5,)]
+    assert db.execute("SELECT v FROM all_t ORDER BY v").fetchall() == [(n,) for n in range(1, 6)]
+
+
 def test_functions_cannot_be_called_from_a_view(db):
     """All functions are DIRECTONLY: a database from a stranger cannot call them."""
     setup(db)

@@ -9,6 +9,31 @@ use rusqlite::{Connection, ffi};
 
 use crate::error::{Error, Result};
 
+/// Whether a statement of the connection that writes has begun and not ended.
+pub fn is_writing(connection: &Connection) -> bool {
+    // SAFETY: the handle is valid while `connection` lives.
+    let database = unsafe { connection.handle() };
+    let mut statement = ptr::null_mut();
+    loop {
+        // SAFETY: as above; `statement` is null or one of the connection's own, and nobody finalizes one
+        // meanwhile: a connection is used by one thread at a time.
+        statement = unsafe { ffi::sqlite3_next_stmt(database, statement) };
+        if statement.is_null() {
+            return false;
+        }
+        // SAFETY: it is a statement that has not been finalized.
+        let (busy, reads) = unsafe {
+            (
+                ffi::sqlite3_stmt_busy(statement) != 0,
+                ffi::sqlite3_stmt_readonly(statement) != 0,
+            )
+        };
+        if busy && !reads {
+            return true;
+        }
+    }
+}
+
 /// A query at one of its rows.
 ///
 /// rusqlite's statements borrow their connection, so none can be kept between two calls of a cursor.
