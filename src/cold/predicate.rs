@@ -264,15 +264,19 @@ fn constant(comparison: Ordered, value: Value<'_>, rules: Rules) -> Option<(Owne
         }
         Value::Text(_) if !binary_collation || encoding != Encoding::Utf8 => return None,
         Value::RawText(..) => return None,
-        Value::Text(_) => {
+        Value::Text(text) => {
             if affinity == Affinity::Blob {
                 // Against a TEXT operand, numbers may be compared as text.
                 unless |= Kinds::NUMBER;
             }
-            if matches!(comparison, Ordered::Lt | Ordered::Le) {
+            match comparison {
                 // Against a numeric operand that holds text, numeric text becomes a number, which
-                // is less than any text.
-                unless |= Kinds::NUMERIC_TEXT;
+                // is less than any text. And the range may be what SQLite makes of a LIKE or GLOB,
+                // which match bytes, too.
+                Ordered::Lt | Ordered::Le => unless |= Kinds::NUMERIC_TEXT | Kinds::BLOB,
+                // So may this one, and the only numbers whose text begins with a letter are infinite.
+                Ordered::Ge if begins_infinity(text) => unless |= Kinds::REAL,
+                _ => {}
             }
             value.to_owned_sql()?
         }
@@ -289,6 +293,11 @@ fn constant(comparison: Ordered, value: Value<'_>, rules: Rules) -> Option<(Owne
         unless |= Kinds::ANY_TEXT;
     }
     Some((value, unless))
+}
+
+/// Whether an infinite number as text begins with `text`.
+fn begins_infinity(text: &str) -> bool {
+    ["Inf", "-Inf"].iter().any(|shown| shown.starts_with(text))
 }
 
 #[cfg(test)]
@@ -369,6 +378,15 @@ mod tests {
         assert!(may(&like, &[Value::Integer(1)]) && may(&like, &[Value::Blob(b"ab")]));
         let any = Predicate::new(Comparison::Like, Value::Text("%a"), rules(Affinity::Text));
         assert_eq!(any, None);
+    }
+
+    #[test]
+    fn the_range_of_a_pattern_rules_out_nothing_that_is_turned_into_text() {
+        // `GLOB 'a*'` and `GLOB 'In*'`, as older SQLite asks for them.
+        let [below, above] = [(Comparison::Lt, "b"), (Comparison::Ge, "In")]
+            .map(|(comparison, text)| predicate(comparison, Value::Text(text), Affinity::Numeric));
+        assert!(may(&below, &[Value::Blob(b"ab")]) && !may(&below, &[Value::Text("c")]));
+        assert!(may(&above, &[Value::Real(f64::INFINITY)]) && !may(&above, &[Value::Integer(1)]));
     }
 
     #[test]
