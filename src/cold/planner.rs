@@ -41,10 +41,17 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
     let mut plan = Plan::default();
     let mut known = Vec::new();
     let mut estimate = Estimate::default();
-    for constraint in query.constraints() {
+    // SQLite forgets the affinity of y in `x IN (SELECT y)` here, too.
+    let rank = |constraint: &Constraint| {
+        let (_, column) = table.column(constraint.column)?;
+        (column.affinity == Affinity::Numeric).then_some(!column.unique)
+    };
+    for constraint in query.separable(rank) {
         let Some((number, column)) = table.column(constraint.column) else {
             continue;
         };
+        let binary_collation =
+            constraint.binary_collation && (column.binary || !query.may_be_part(&constraint));
         let Some(operator) = operator(table, query, &constraint, column)? else {
             continue;
         };
@@ -52,11 +59,11 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         plan.terms.push(Term {
             column: number,
             operator,
-            binary_collation: constraint.binary_collation,
+            binary_collation,
         });
         let rules = Rules {
             affinity: column.affinity,
-            binary_collation: constraint.binary_collation,
+            binary_collation,
             encoding: table.shape().encoding,
         };
         let predicate = match (operator, query.constant(&constraint)) {

@@ -219,6 +219,50 @@ impl<'a> Query<'a> {
             && (rusqlite::version_number() < LISTS_SINCE || self.vtab_in(constraint, -1))
     }
 
+    /// Whether `constraint` may be a part of `(x, y) IN (SELECT ...)`, which SQLite offers as `x = ?` and
+    /// `y = ?`, one after the other, under the collation of x. If all parts are taken it does not check the
+    /// IN again.
+    pub fn may_be_part(&self, constraint: &Constraint) -> bool {
+        constraint.comparison == Comparison::Eq
+            && self.constant(constraint).is_none()
+            && (rusqlite::version_number() < LISTS_SINCE || !self.vtab_in(constraint, -1))
+    }
+
+    /// Whether `constraint` may be a part, and a neighbour another of the same IN.
+    pub fn may_be_split(&self, constraint: &Constraint) -> bool {
+        let is_near = |other: &Constraint| other.index.abs_diff(constraint.index) == 1;
+        let is_other_part = |other: &Constraint| is_near(other) && self.may_be_part(other);
+        self.may_be_part(constraint) && self.constraints().iter().any(is_other_part)
+    }
+
+    /// The terms that can be pushed down together: of neighbours that may be parts of the same IN not all,
+    /// so that SQLite checks it, and none without a `rank`, of which the least goes first. Before 3.38 none of
+    /// them: SQLite then gives a row once for each pair of values.
+    pub fn separable<R: Ord>(&self, rank: impl Fn(&Constraint) -> Option<R>) -> Vec<Constraint> {
+        let (split, mut taken): (Vec<_>, Vec<_>) = self
+            .constraints()
+            .into_iter()
+            .partition(|constraint| self.may_be_split(constraint));
+        let mut split: Vec<_> = split
+            .into_iter()
+            .filter(|_| rusqlite::version_number() >= LISTS_SINCE)
+            .filter_map(|constraint| Some((rank(&constraint)?, constraint)))
+            .collect();
+        split.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut parts: Vec<usize> = Vec::new();
+        for (_, constraint) in split {
+            if !parts
+                .iter()
+                .any(|part| part.abs_diff(constraint.index) == 1)
+            {
+                parts.push(constraint.index);
+                taken.push(constraint);
+            }
+        }
+        taken.sort_by_key(|constraint| constraint.index);
+        taken
+    }
+
     /// Asks for all values of an IN at once, as [`Arguments::list`](super::value::Arguments::list);
     /// `false` if SQLite will not do that.
     pub fn take_list(&mut self, constraint: &Constraint) -> bool {
