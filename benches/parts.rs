@@ -29,6 +29,7 @@ fn table() -> Table {
         declared_type: declared_type.to_owned(),
         collation: "BINARY".to_owned(),
         default: None,
+        generated: false,
     };
     let columns = [
         ("id", "INTEGER"),

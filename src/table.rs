@@ -45,6 +45,8 @@ pub struct Column {
     pub collation: String,
     /// The SQL of its DEFAULT.
     pub default: Option<String>,
+    /// SQLite computes it from others of the row.
+    pub generated: bool,
 }
 
 impl Column {
@@ -77,6 +79,7 @@ impl Column {
             declared_type: "INTEGER".to_owned(),
             collation: "BINARY".to_owned(),
             default: None,
+            generated: false,
         }
     }
 
@@ -87,6 +90,7 @@ impl Column {
             "type": self.declared_type,
             "collation": self.collation,
             "default": self.default,
+            "generated": self.generated,
         })
     }
 
@@ -98,6 +102,7 @@ impl Column {
             declared_type: text("type")?,
             collation: text("collation")?,
             default: text("default"),
+            generated: json.get("generated").and_then(Json::as_bool) == Some(true),
         })
     }
 }
@@ -183,7 +188,7 @@ impl Table {
         let mut primary = Vec::new();
         let mut autoincrement = false;
         let mut statement = connection.prepare(
-            "SELECT name, type, dflt_value, pk FROM pragma_table_xinfo(?1, 'main')
+            "SELECT name, type, dflt_value, pk, hidden <> 0 FROM pragma_table_xinfo(?1, 'main')
              WHERE hidden <> 1 ORDER BY cid",
         )?;
         let mut rows = statement.query([&name])?;
@@ -204,6 +209,7 @@ impl Table {
                     |collation| collation.to_string_lossy().into_owned(),
                 ),
                 default: row.get(2)?,
+                generated: row.get(4)?,
                 name: column,
             });
         }
@@ -437,6 +443,7 @@ mod tests {
             declared_type: "TEXT".into(),
             collation: "NOCASE".into(),
             default: Some("'x'".into()),
+            generated: true,
         }];
         assert_eq!(
             columns_from_json(&columns_to_json(&columns)).unwrap(),

@@ -1,5 +1,6 @@
 """ADD COLUMN with any DEFAULT: rows that are cold show what SQLite shows in rows that are hot."""
 
+import contextlib
 import itertools
 import sqlite3
 
@@ -120,3 +121,32 @@ def test_a_catalog_cannot_bring_sql_along(db, path):
         with pytest.raises(sqlite3.OperationalError, match="SQLite does not take it"):
             db.execute("SELECT * FROM cold_t").fetchall()
     assert not outside.exists()
+
+
+@pytest.mark.parametrize("host", ["sqlite3", "apsw"])
+def test_a_generated_column_is_never_shown_as_null(path, host):
+    """Rows that were archived without a generated column do not have it: what reads it fails and says so."""
+    with contextlib.closing(connections()[host](path)) as db:
+        check_generated(db)
+
+
+def check_generated(db):
+    for table in ("t", "twin"):
+        db.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, a TEXT)")
+        db.execute(f"INSERT INTO {table} (time, a) VALUES ('2024-01-01', 'x'), ('2024-03-01', 'y')")
+    archive(db, "t", None, {"before": "2024-02-01"})
+    for table in ("t", "twin"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN v TEXT AS (upper(a)) VIRTUAL")
+    db.execute("SELECT archive_attach()").fetchall()
+    assert values(db, "SELECT id, a FROM all_t ORDER BY id") == [(1, "x"), (2, "y")]
+    assert values(db, "SELECT count(*) FROM cold_t") == [(1,)]
+    for name in ("cold_t", "all_t"):
+        for sql in ("SELECT * FROM {}", "SELECT id FROM {} WHERE v IS NULL", "SELECT id FROM {} WHERE v = 'X'"):
+            with pytest.raises((sqlite3.OperationalError, apsw.SQLError), match="v of t is a generated column"):
+                values(db, sql.format(name))
+    db.execute("SELECT archive_restore('t')").fetchall()
+    twin = values(db, "SELECT * FROM twin")
+    assert values(db, "SELECT * FROM t") == twin
+    archive(db, "t", None, {"before": "2024-02-01"})
+    assert values(db, "SELECT * FROM all_t ORDER BY id") == twin
+    assert values(db, "SELECT id FROM cold_t WHERE v = 'X'") == [(1,)]

@@ -133,7 +133,7 @@ impl Cold {
         let Some((position, stored)) = stored else {
             return Ok(match cold.source {
                 Source::Column(_) => {
-                    seen.value(Value::from(self.shape.default(column)), true);
+                    seen.value(Value::from(self.shape.shown(column)?), true);
                     FileColumn::Default
                 }
                 Source::Rowid => FileColumn::Null,

@@ -193,7 +193,8 @@ impl ViewOf<'_> {
 
     fn default(&self, column: usize) -> Value<'_> {
         let shape = self.subject.cold().map(|cold| &cold.shape);
-        shape.map_or(Value::Null, |shape| Value::from(shape.default(column)))
+        let default = shape.and_then(|shape| shape.default(column));
+        default.map_or(Value::Null, Value::from)
     }
 
     /// The files, oldest first, grouped by how they store the columns.

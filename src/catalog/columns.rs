@@ -175,6 +175,7 @@ mod tests {
             declared_type: "TEXT".to_owned(),
             collation: "BINARY".to_owned(),
             default: None,
+            generated: false,
         };
         names.split(' ').map(column).collect()
     }

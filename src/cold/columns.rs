@@ -8,8 +8,8 @@ use super::table::Mode;
 use crate::catalog::columns::follow;
 use crate::catalog::tables::ArchivedTable;
 use crate::defaults;
-use crate::error::Result;
-use crate::sql::quote;
+use crate::error::{Error, Result};
+use crate::sql::{literal, quote};
 use crate::stored::ROWID_COLUMN;
 use crate::table::{Affinity, Column, Key};
 use crate::value::Encoding;
@@ -56,7 +56,8 @@ pub struct Shape {
     pub names: Vec<String>,
     /// Of the database.
     pub encoding: Encoding,
-    defaults: OnceCell<Vec<Owned>>,
+    /// `None` for a column that SQLite computes.
+    defaults: OnceCell<Vec<Option<Owned>>>,
 }
 
 impl Shape {
@@ -129,7 +130,8 @@ impl Shape {
                 column.name,
                 column.declared_type,
                 column.collation,
-                column.default
+                column.default,
+                column.generated
             ])
         });
         json!({
@@ -151,6 +153,7 @@ impl Shape {
                 declared_type: text(1)?,
                 collation: text(2)?,
                 default: text(3),
+                generated: json.get(4)?.as_bool()?,
             })
         };
         let columns = json.get("columns")?.as_array()?.iter().map(column);
@@ -193,15 +196,37 @@ impl Shape {
 
     /// Finds out what [`Shape::default`] says.
     pub fn learn_defaults(&self) -> Result<()> {
-        let default = |column: &Column| defaults::of_older_rows(column, self.encoding);
+        let default = |column: &Column| match column.generated {
+            true => Ok(None),
+            false => defaults::of_older_rows(column, self.encoding).map(Some),
+        };
         let defaults = || self.declared.iter().map(default).collect::<Result<_>>();
         self.defaults.get_or_try_init(defaults).map(|_| ())
     }
 
     /// What rows of files without the column show: they were written before ADD COLUMN. Whoever has read
-    /// the table's state can ask.
-    pub fn default(&self, column: usize) -> &Owned {
+    /// the table's state can ask. `None` if only SQLite can compute it, from a row of the hot table.
+    pub fn default(&self, column: usize) -> Option<&Owned> {
         let defaults = self.defaults.get().map_or(&[][..], Vec::as_slice);
-        defaults.get(column).unwrap_or(&Owned::Null)
+        defaults
+            .get(column)
+            .map_or(Some(&Owned::Null), Option::as_ref)
+    }
+
+    /// [`Shape::default`] where there must be one.
+    pub fn shown(&self, column: usize) -> Result<&Owned> {
+        self.default(column)
+            .ok_or_else(|| self.not_computed(column))
+    }
+
+    /// The error for a generated column that the rows were archived without.
+    fn not_computed(&self, column: usize) -> Error {
+        let name = self.names.get(column).map_or("", String::as_str);
+        Error::refused(format!(
+            "{name} of {} is a generated column that was added after rows were archived, so it is not known \
+             of them; archive_restore({}), and archive them again",
+            self.name,
+            literal(&self.name),
+        ))
     }
 }

@@ -33,8 +33,9 @@ pub struct Context {
     pub predicates: Vec<(usize, Predicate)>,
     /// The columns of `cold_t` that were asked for so far, which are worth decoding ahead.
     pub wanted: Vec<AtomicBool>,
-    /// For each column of `cold_t`, what rows show of files that were written before it was added.
-    pub defaults: Vec<Owned>,
+    /// For each column of `cold_t`, what rows show of files that were written before it was added, or
+    /// why that is not known.
+    pub defaults: Vec<Result<Owned, String>>,
     /// How many threads may decode ahead.
     pub max_workers: usize,
 }
@@ -294,11 +295,11 @@ impl Group {
         scratch: &'a mut Scratch,
     ) -> Result<Value<'a>> {
         let Some(stored) = self.file.positions.get(column).copied().flatten() else {
-            return Ok(self
-                .context
-                .defaults
-                .get(column)
-                .map_or(Value::Null, Value::from));
+            return match self.context.defaults.get(column) {
+                Some(Ok(default)) => Ok(Value::from(default)),
+                Some(Err(error)) => Err(Error::refused(error.clone())),
+                None => Ok(Value::Null),
+            };
         };
         let paged = self.columns.get_mut(stored).ok_or_else(no_column)?;
         if !paged.span.contains(&row) {

@@ -260,7 +260,10 @@ impl Cursor for Scan {
                 .map(|_| AtomicBool::new(false))
                 .collect(),
             defaults: (0..self.states.shape.columns.len())
-                .map(|column| self.states.shape.default(column).clone())
+                .map(|column| {
+                    let shown = self.states.shape.shown(column);
+                    shown.cloned().map_err(|error| error.to_string())
+                })
                 .collect(),
         });
         let number = |has: bool, position: usize| match has.then(|| arguments.value(position)) {

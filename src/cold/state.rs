@@ -236,7 +236,10 @@ impl TableState {
     /// The range of a column in files that were written before it was added: every row shows the
     /// default.
     fn default_range(&self, column: usize) -> Range {
-        Range::of(std::iter::once(Value::from(self.shape.default(column))))
+        let default = self.shape.default(column);
+        default.map_or_else(Range::unknown, |value| {
+            Range::of(std::iter::once(Value::from(value)))
+        })
     }
 
     /// The most files that have to be merged at a time to give their rows in `order`.

@@ -36,7 +36,7 @@ impl Rows {
             let stored = file.positions.get(*column).copied().flatten();
             let cells = match stored {
                 Some(stored) => Cells::Stored(file.file.decode(group, stored)?),
-                None => Cells::Added(shape.default(*column).clone()),
+                None => Cells::Added(shape.shown(*column)?.clone()),
             };
             if let Some(place) = columns.get_mut(*column) {
                 *place = Some(cells);

@@ -20,6 +20,7 @@ fn table() -> Table {
         declared_type: String::new(),
         collation: "BINARY".to_owned(),
         default: None,
+        generated: false,
     };
     Table {
         sql: String::new(),
