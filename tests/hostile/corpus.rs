@@ -7,6 +7,7 @@ use cold::catalog::files::FileRecord;
 use cold::rows::RowGroup;
 use cold::storage::Folder;
 use cold::table::{Column, Key, Table};
+use cold::time::TimeFormat;
 use cold::value::{Encoding, Value};
 
 const NAMES: [&str; 11] = [
@@ -86,7 +87,8 @@ fn group(first: i64, rows: i64) -> RowGroup {
 pub fn write(folder: &Folder) -> Vec<FileRecord> {
     let names: Vec<String> = NAMES.map(str::to_owned).to_vec();
     let table = table();
-    let writer = FileWriter::new(folder.clone(), &table, &names, Encoding::Utf8, 3);
+    let time = ("stamp", TimeFormat::Iso8601);
+    let writer = FileWriter::new(folder.clone(), &table, time, &names, Encoding::Utf8, 3);
     let files: [&[i64]; 4] = [&[1], &[300], &[40, 700, 3], &[20_000]];
     let write = |(number, sizes): (usize, &&[i64])| {
         let mut first = 0;
