@@ -244,6 +244,10 @@ fn open(limits: &Limits, spill: Option<&Spill>) -> duckdb::Result<Connection> {
     let temporary = spill.map_or(String::new(), |spill| spill.path().display().to_string());
     let config = Config::default()
         .with("threads", limits.threads.to_string())?
+        // By itself it reads ahead in four threads for each processor, without end, and keeps open what it
+        // has read: the host may have few descriptors left.
+        .with("async_threads", limits.threads.to_string())?
+        .with("read_ahead_depth", (2 * limits.threads).to_string())?
         .with("temp_directory", temporary)?
         .with("autoinstall_known_extensions", "false")?
         .with("autoload_known_extensions", "false")?
