@@ -22,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, Statement};
 use crate::error::{Error, Result};
 use crate::sql::patiently;
 use crate::sqlite::panic::guard;
-use crate::sqlite::statement::is_writing;
+use crate::sqlite::statement::{is_held_back, is_writing};
 
 /// A statement that writes, and can be prepared while the flag is set: SQLite's parser looks at it
 /// where it meets white space or the end of the text (`sqlite3RunParser`, 3.34 to 3.54). Inside a
@@ -57,11 +57,11 @@ pub fn own<T>(
     let mut way_out = WayOut::new(connection)?;
     // A progress handler can make a statement fail after it has done its work: BEGIN, too.
     let begun = match begin {
-        Begin::Deferred => connection.execute_batch("BEGIN"),
-        Begin::Immediate => way_out.rescue.execute([]).map(|_| ()),
+        Begin::Deferred => connection.execute_batch("BEGIN").map_err(Error::from),
+        Begin::Immediate => way_out.begin_immediate(),
     };
     // A panic, too, must not leave a transaction open.
-    let outcome = begun.map_err(Error::from).and_then(|()| guard(body));
+    let outcome = begun.and_then(|()| guard(body));
     let outcome = outcome.and_then(|done| {
         // In rollback-journal mode a reader holds up COMMIT, which can be tried again; the whole
         // transaction need not be.
@@ -156,6 +156,19 @@ impl<'c> WayOut<'c> {
             rollback: connection.prepare("ROLLBACK")?,
             rescue: connection.prepare("BEGIN IMMEDIATE")?,
         })
+    }
+
+    /// Begins a transaction with the writers' lock.
+    fn begin_immediate(&mut self) -> Result<()> {
+        match self.rescue.execute([]) {
+            Ok(_) => Ok(()),
+            // It waits for this call, so nobody is to wait for it.
+            Err(_) if is_held_back(self.connection) => Err(Error::refused(
+                "another connection has written since a statement of this one began, which is not \
+                 finished: read it to its end or reset it, then call again",
+            )),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Undoes the transaction because of `error`, and returns that.

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -316,3 +317,20 @@ def test_functions_cannot_be_called_from_a_view(db):
     db.execute("CREATE VIEW trap AS SELECT archive_table('t', 7)")
     with pytest.raises(sqlite3.OperationalError, match="unsafe use of archive_table"):
         db.execute("SELECT * FROM trap")
+
+
+def test_a_statement_that_holds_an_older_state_is_told_at_once(path):
+    """Another connection has written since a query of this one began, which waits for the call."""
+    db = connect(path)
+    db.execute("PRAGMA journal_mode = WAL")
+    setup(db)
+    query = db.execute("SELECT id FROM t")
+    query.fetchone()
+    with closing(connect(path)) as other:
+        other.execute("INSERT INTO t (created_at, v) VALUES ('2999-01-01', 9)")
+    start = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="is not finished: read it to its end"):
+        db.execute("SELECT archive_table('t', 7)")
+    assert time.monotonic() - start < 5
+    query.fetchall()
+    assert archive(db, "t", 7)["rows"] > 0

@@ -34,6 +34,17 @@ pub fn is_writing(connection: &Connection) -> bool {
     }
 }
 
+/// Whether the last call failed because a statement of this connection, which has not ended, reads a
+/// state of `main` that others have changed since: nothing can be written while it does.
+pub fn is_held_back(connection: &Connection) -> bool {
+    // SAFETY: the handle is valid while `connection` lives, and the name is NUL-terminated.
+    unsafe {
+        let database = connection.handle();
+        ffi::sqlite3_extended_errcode(database) == ffi::SQLITE_BUSY_SNAPSHOT
+            && ffi::sqlite3_txn_state(database, c"main".as_ptr()) != ffi::SQLITE_TXN_NONE
+    }
+}
+
 /// A query at one of its rows.
 ///
 /// rusqlite's statements borrow their connection, so none can be kept between two calls of a cursor.
