@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
+use rusqlite::ffi;
 
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -88,13 +89,17 @@ impl Error {
         )
     }
 
-    /// The application interrupted the call: a time-out, Ctrl-C, or a progress handler.
+    /// The application interrupted the call: a time-out, Ctrl-C, or a progress handler. Of a virtual table
+    /// that was planning a query, only SQLite's message says so.
     pub fn is_interrupt(&self) -> bool {
-        matches!(
-            self,
-            Self::Sqlite(error)
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
-        )
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(failure, message)) => {
+                failure.code == rusqlite::ErrorCode::OperationInterrupted
+                    || failure.extended_code == ffi::SQLITE_ERROR
+                        && message.as_deref() == Some("interrupted")
+            }
+            _ => false,
+        }
     }
 
     /// Another connection holds a lock that this one needs; the same call may succeed later.

@@ -35,7 +35,7 @@ pub fn archive_attach(connection: &Connection, _arguments: &[Value<'_>]) -> Resu
             let mut attach = Attach::new(connection)?;
             let tables = identity::survey(connection, &attach.places)?;
             if let Err(error) = attach.drop_others(&tables) {
-                problems.push(error.to_string());
+                problems.push(told(connection, error)?);
             }
             for (table, location) in &tables {
                 if !table.is_shown(location) {
@@ -43,7 +43,10 @@ pub fn archive_attach(connection: &Connection, _arguments: &[Value<'_>]) -> Resu
                 }
                 match attach.table(table) {
                     Ok(name) => attached.push(name),
-                    Err(error) => problems.push(format!("{}: {error}", table.name)),
+                    Err(error) => {
+                        let problem = told(connection, error)?;
+                        problems.push(format!("{}: {problem}", table.name));
+                    }
                 }
                 problems.extend(problem(table, location).map(|error| error.to_string()));
             }
@@ -51,6 +54,14 @@ pub fn archive_attach(connection: &Connection, _arguments: &[Value<'_>]) -> Resu
         })?;
     }
     Ok(json!({"tables": attached, "problems": problems}))
+}
+
+/// What is wrong with one table, if the others can be made: after some errors SQLite has ended the transaction.
+fn told(connection: &Connection, error: Error) -> Result<String> {
+    match error.is_interrupt() || connection.is_autocommit() {
+        true => Err(error),
+        false => Ok(error.to_string()),
+    }
 }
 
 /// What keeps an archived table from being shown with hot rows beside it.

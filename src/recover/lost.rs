@@ -54,9 +54,11 @@ impl Remains {
         if database_path(connection).is_none() || catalog::is_whole(connection)? {
             return Ok(None);
         }
-        // Whoever needs a folder that has no place fails; a setting can still be changed.
-        let Ok(folder) = settings::folder(connection, &Config::read_remains(connection)?) else {
-            return Ok(None);
+        let folder = match settings::folder(connection, &Config::read_remains(connection)?) {
+            Ok(folder) => folder,
+            Err(error @ Error::Sqlite(_)) => return Err(error),
+            // Whoever needs a folder that has no place fails; a setting can still be changed.
+            Err(_) => return Ok(None),
         };
         let known = match catalog::has_table(connection, "_archive_meta")? {
             true => catalog::find_meta(connection, "database_id")?,

@@ -419,6 +419,7 @@ unsafe fn report(error: &Error, place: *mut *mut c_char) -> c_int {
 
 fn code(error: &Error) -> c_int {
     match error {
+        error if error.is_interrupt() => ffi::SQLITE_INTERRUPT,
         Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => failure.extended_code,
         Error::Io { .. } => ffi::SQLITE_IOERR,
         Error::Damaged { .. } => ffi::SQLITE_CORRUPT,

@@ -162,6 +162,7 @@ impl Report {
 /// Whether an error is one of ours, which SQLite has handed on, rather than one of the database.
 fn is_own(error: &Error) -> bool {
     match error {
+        error if error.is_interrupt() => false,
         Error::Sqlite(rusqlite::Error::SqliteFailure(code, _)) => {
             code.extended_code == ffi::SQLITE_ERROR
         }
