@@ -183,3 +183,20 @@ def test_folder_becomes_unwritable(owned, mode, fault, permissions):
         assert connection.execute("SELECT count(*) FROM cold_events").fetchone()[0] > 0
         assert connection.execute("SELECT status FROM archive_history").fetchall() == [("failed",)]
     assert_completes(path, folder, expected)
+
+
+@pytest.mark.parametrize("free", range(40, 240, 40))
+def test_the_callers_transaction_on_a_full_disk(disk, path, monkeypatch, free):
+    """SQLite rolls all of it back by itself, and the plan's TEMP table with it. The error is the first one."""
+    folder = path.parent / "archive"
+    monkeypatch.setenv("ARCHIVE_DIR", str(folder))
+    path = disk / "test.db"
+    expected = create(path, "delete")
+    with closing(connect(path)) as connection:
+        connection.execute("BEGIN")
+        leave_free(disk, free)
+        archive_on_full_disk(connection)
+        assert not connection.in_transaction
+        assert_intact(connection, expected)
+    mount("remount,size=64m", disk)
+    assert_completes(path, folder, expected)

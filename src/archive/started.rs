@@ -119,8 +119,9 @@ impl Started<'_> {
         let moved = self.move_planned(&publisher, &reader, &mut plan, outcome);
         outcome.skipped += plan.skipped;
         outcome.published.kept += plan.kept;
-        plan.clear()?;
-        moved
+        // Where SQLite has rolled the caller's transaction back, the plan's table is gone, too.
+        let cleared = plan.clear();
+        moved.and(cleared)
     }
 
     /// Reads, writes and publishes the rows of the plan.
