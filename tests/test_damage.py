@@ -70,6 +70,39 @@ def test_a_damaged_file_is_an_error_that_names_it(db, path, damage):
     again.close()
 
 
+def in_the_way(file):
+    """The system cannot look for the file: its folder is a file."""
+    shutil.rmtree(file.parent)
+    file.parent.write_bytes(b"")
+
+
+READS = [
+    "SELECT * FROM all_t",
+    "INSERT INTO note SELECT v FROM cold_t",
+    "CREATE TABLE copied AS SELECT * FROM all_t",
+    "SELECT archive_restore('t', '{\"where\":\"v > 0\"}')",
+    "SELECT archive_restore('t')",
+]
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@pytest.mark.parametrize("sql", READS)
+@pytest.mark.parametrize("damage", [remove, fill_with_zeros, in_the_way])
+def test_a_damaged_file_is_no_harm_to_a_transaction(db, path, damage, sql, mode):
+    """Only the statement fails that reads it: the rest of the transaction is the application's."""
+    first, _ = fill(db, path)
+    db.execute(f"PRAGMA journal_mode = {mode}")
+    db.execute("CREATE TABLE note (v)")
+    damage(first)
+    db.execute("BEGIN")
+    db.execute("INSERT INTO note VALUES ('before')")
+    fails(db, sql)
+    assert db.in_transaction
+    db.execute("INSERT INTO note VALUES ('after')")
+    db.execute("COMMIT")
+    assert db.execute("SELECT v FROM note").fetchall() == [("before",), ("after",)]
+
+
 def test_a_replaced_file_is_an_error(db, path):
     """Another file of the same kind in its place is an error, also if the first one was read."""
     first, second = fill(db, path)

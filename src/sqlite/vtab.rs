@@ -417,12 +417,13 @@ unsafe fn report(error: &Error, place: *mut *mut c_char) -> c_int {
     code(error)
 }
 
+/// The code of an error, which SQLite takes at its word: SQLITE_IOERR makes it roll the caller's
+/// transaction back, SQLITE_CORRUPT makes COMMIT fail later. A cold file that cannot be read is no
+/// reason for either.
 fn code(error: &Error) -> c_int {
     match error {
         error if error.is_interrupt() => ffi::SQLITE_INTERRUPT,
         Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => failure.extended_code,
-        Error::Io { .. } => ffi::SQLITE_IOERR,
-        Error::Damaged { .. } => ffi::SQLITE_CORRUPT,
         _ => ffi::SQLITE_ERROR,
     }
 }
