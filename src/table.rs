@@ -1,5 +1,7 @@
 //! What SQLite knows of a table: its columns, and what identifies a row.
 
+use std::borrow::Cow;
+
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
@@ -60,12 +62,12 @@ impl Column {
         self.collation.eq_ignore_ascii_case(collation)
     }
 
-    /// Its part of a CREATE TABLE statement: all that comparisons depend on.
+    /// Its part of a CREATE TABLE statement: all that comparisons depend on. The type is in quotes, as in the
+    /// table it may have been: without them it could be more than a type, such as NOT NULL.
     pub fn declaration(&self) -> String {
-        let simple = |c: char| c.is_ascii_alphanumeric() || " _(),".contains(c);
-        let declared_type = match self.declared_type.chars().all(simple) {
-            true => self.declared_type.clone(),
-            false => quote(&self.declared_type),
+        let declared_type = match self.declared_type.as_str() {
+            "" => String::new(),
+            name => quote(&shown(name)),
         };
         let (name, collation) = (quote(&self.name), quote(&self.collation));
         format!("{name} {declared_type} COLLATE {collation}")
@@ -195,7 +197,7 @@ impl Table {
         while let Some(row) = rows.next()? {
             let column: String = row.get(0)?;
             let declared: String = row.get::<_, Option<String>>(1)?.unwrap_or_default();
-            let position: usize = row.get(3)?;
+            let (position, generated): (usize, bool) = (row.get(3)?, row.get(4)?);
             let metadata = connection.column_metadata(Some("main"), &*name, &*column)?;
             if position > 0 {
                 primary.push((position, columns.len()));
@@ -203,13 +205,13 @@ impl Table {
             autoincrement |= metadata.4;
             columns.push(Column {
                 id: 0,
-                declared_type: declared_type(&declared, strict),
+                declared_type: declared_type(&declared, generated, strict),
                 collation: metadata.1.map_or_else(
                     || "BINARY".to_owned(),
                     |collation| collation.to_string_lossy().into_owned(),
                 ),
                 default: row.get(2)?,
-                generated: row.get(4)?,
+                generated,
                 name: column,
             });
         }
@@ -314,12 +316,22 @@ pub fn columns_from_json(text: &str) -> Result<Vec<Column>> {
         .ok_or_else(|| Error::refused("the catalog's list of columns is damaged"))
 }
 
+/// A type with which no column of a virtual table is hidden: SQLite takes the word HIDDEN, between spaces, for
+/// more than a part of the type.
+fn shown(declared_type: &str) -> Cow<'_, str> {
+    let hides = |word: &str| word.eq_ignore_ascii_case("hidden");
+    match declared_type.split(' ').any(hides) {
+        true => Cow::Owned(format!("\t{}", declared_type.replace(' ', "\t"))),
+        false => Cow::Borrowed(declared_type),
+    }
+}
+
 /// SQLite shows `GENERATED ALWAYS` as a part of the type.
-fn declared_type(declared: &str, strict: bool) -> String {
+fn declared_type(declared: &str, generated: bool, strict: bool) -> String {
     let suffix = "GENERATED ALWAYS";
     let cut = declared.len().saturating_sub(suffix.len());
     let declared = match declared.get(cut..) {
-        Some(end) if end.eq_ignore_ascii_case(suffix) => declared[..cut].trim_end(),
+        Some(end) if generated && end.eq_ignore_ascii_case(suffix) => declared[..cut].trim_end(),
         _ => declared,
     };
     match strict && declared.eq_ignore_ascii_case("ANY") {
@@ -429,10 +441,12 @@ mod tests {
 
     #[test]
     fn declared_types_lose_what_is_not_a_type() {
-        assert_eq!(declared_type("INT GENERATED ALWAYS", false), "INT");
-        assert_eq!(declared_type("GENERATED ALWAYS", false), "");
-        assert_eq!(declared_type("ANY", true), "");
-        assert_eq!(declared_type("ANY", false), "ANY");
+        assert_eq!(declared_type("INT GENERATED ALWAYS", true, false), "INT");
+        assert_eq!(declared_type("GENERATED ALWAYS", true, false), "");
+        let quoted = declared_type("GENERATED ALWAYS", false, false);
+        assert_eq!(quoted, "GENERATED ALWAYS");
+        assert_eq!(declared_type("ANY", false, true), "");
+        assert_eq!(declared_type("ANY", false, false), "ANY");
     }
 
     #[test]

@@ -93,6 +93,36 @@ def test_columns_of_any_name(db):
         assert db.execute(f"SELECT count(*) FROM all_t WHERE {name} > {n}").fetchone() == (0,)
 
 
+TYPES = [
+    '"NOT NULL"',
+    '"PRIMARY KEY"',
+    "[UNIQUE]",
+    "'TEXT COLLATE NOCASE'",
+    '"DEFAULT 5"',
+    '"GENERATED ALWAYS"',
+    '"int) , z("',
+    "INT HIDDEN",
+    "hidden text",
+    '"HIDDEN"',
+    "DECIMAL(+5,-3)",
+]
+
+
+@pytest.mark.parametrize("declared", TYPES)
+def test_types_of_any_words(db, declared):
+    """A type may be a name in quotes, and HIDDEN is a word like any other."""
+    db.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, x {declared}, y {declared})")
+    for x in ("5", "b", None, "1e2"):
+        db.execute("INSERT INTO t (ts, x, y) VALUES ('2024-01-01', ?, 'b')", [x])
+    db.execute("INSERT INTO t (ts) VALUES ('2024-02-01')")
+    queries = ["SELECT *, typeof(x) FROM {} WHERE ts < '2024-02' ORDER BY id"]
+    queries += [f"SELECT id FROM {{}} WHERE x = {value} ORDER BY id" for value in ("'5'", 5, "'100'", 100)]
+    expected = [db.execute(query.format("t")).fetchall() for query in queries]
+    assert archive(db, "t", None, {"before": "2024-02-01"})["rows"] == 4
+    for source in ("cold_t", "all_t"):
+        assert [db.execute(query.format(source)).fetchall() for query in queries] == expected, source
+
+
 @pytest.mark.parametrize("column", ["year", "Month", "DAY"])
 def test_partition_keys_do_not_clash_with_columns(db, path, column):
     """A table with a column year, month or day gets folders with the prefix archive_."""
