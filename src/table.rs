@@ -57,9 +57,27 @@ impl Column {
         Affinity::of(&self.declared_type)
     }
 
+    /// Whether its affinity is REAL, which turns an INTEGER into a REAL.
+    pub fn stores_reals(&self) -> bool {
+        let upper = self.declared_type.to_ascii_uppercase();
+        self.affinity() == Affinity::Numeric
+            && !upper.contains("INT")
+            && ["REAL", "FLOA", "DOUB"]
+                .iter()
+                .any(|part| upper.contains(part))
+    }
+
     /// Whether it is compared by a collation unless another is named.
     pub fn has_collation(&self, collation: &str) -> bool {
         self.collation.eq_ignore_ascii_case(collation)
+    }
+
+    /// Whether both have the same type and collation. Before SQLite 3.37 the type is as it was written, later
+    /// ones show those they know in capitals, and leave GENERATED ALWAYS out.
+    pub fn has_type_of(&self, other: &Self) -> bool {
+        let declared =
+            |column: &'_ Self| without_generated(&column.declared_type).to_ascii_lowercase();
+        declared(self) == declared(other) && self.has_collation(&other.collation)
     }
 
     /// Its part of a CREATE TABLE statement: all that comparisons depend on. The type is in quotes, as in the
@@ -197,7 +215,7 @@ impl Table {
         while let Some(row) = rows.next()? {
             let column: String = row.get(0)?;
             let declared: String = row.get::<_, Option<String>>(1)?.unwrap_or_default();
-            let (position, generated): (usize, bool) = (row.get(3)?, row.get(4)?);
+            let position: usize = row.get(3)?;
             let metadata = connection.column_metadata(Some("main"), &*name, &*column)?;
             if position > 0 {
                 primary.push((position, columns.len()));
@@ -205,13 +223,13 @@ impl Table {
             autoincrement |= metadata.4;
             columns.push(Column {
                 id: 0,
-                declared_type: declared_type(&declared, generated, strict),
+                declared_type: declared_type(declared, strict),
                 collation: metadata.1.map_or_else(
                     || "BINARY".to_owned(),
                     |collation| collation.to_string_lossy().into_owned(),
                 ),
                 default: row.get(2)?,
-                generated,
+                generated: row.get(4)?,
                 name: column,
             });
         }
@@ -326,17 +344,21 @@ fn shown(declared_type: &str) -> Cow<'_, str> {
     }
 }
 
-/// SQLite shows `GENERATED ALWAYS` as a part of the type.
-fn declared_type(declared: &str, generated: bool, strict: bool) -> String {
-    let suffix = "GENERATED ALWAYS";
-    let cut = declared.len().saturating_sub(suffix.len());
-    let declared = match declared.get(cut..) {
-        Some(end) if generated && end.eq_ignore_ascii_case(suffix) => declared[..cut].trim_end(),
-        _ => declared,
-    };
+/// ANY of a STRICT table has no affinity, which elsewhere only a column without a type has.
+fn declared_type(declared: String, strict: bool) -> String {
     match strict && declared.eq_ignore_ascii_case("ANY") {
         true => String::new(),
-        false => declared.to_owned(),
+        false => declared,
+    }
+}
+
+/// A type without the words that SQLite takes for a part of it in some versions, and in others not.
+fn without_generated(declared_type: &str) -> &str {
+    let suffix = "GENERATED ALWAYS";
+    let cut = declared_type.len().saturating_sub(suffix.len());
+    match declared_type.get(cut..) {
+        Some(end) if end.eq_ignore_ascii_case(suffix) => declared_type[..cut].trim_end(),
+        _ => declared_type,
     }
 }
 
@@ -440,13 +462,25 @@ mod tests {
     }
 
     #[test]
-    fn declared_types_lose_what_is_not_a_type() {
-        assert_eq!(declared_type("INT GENERATED ALWAYS", true, false), "INT");
-        assert_eq!(declared_type("GENERATED ALWAYS", true, false), "");
-        let quoted = declared_type("GENERATED ALWAYS", false, false);
-        assert_eq!(quoted, "GENERATED ALWAYS");
-        assert_eq!(declared_type("ANY", false, true), "");
-        assert_eq!(declared_type("ANY", false, false), "ANY");
+    fn types_are_the_same_whatever_the_version_shows() {
+        let column = |declared_type: &str| Column {
+            declared_type: declared_type.to_owned(),
+            ..Column::stored_rowid()
+        };
+        for (one, other, same) in [
+            ("integer", "INTEGER", true),
+            ("INT GENERATED ALWAYS", "INT", true),
+            ("GENERATED ALWAYS", "", true),
+            ("TEXT", "INT", false),
+        ] {
+            assert_eq!(
+                column(one).has_type_of(&column(other)),
+                same,
+                "{one} {other}"
+            );
+        }
+        assert_eq!(declared_type("ANY".to_owned(), true), "");
+        assert_eq!(declared_type("ANY".to_owned(), false), "ANY");
     }
 
     #[test]

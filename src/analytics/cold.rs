@@ -139,6 +139,14 @@ impl Cold {
                 Source::Rowid => FileColumn::Null,
             });
         };
+        if self
+            .state
+            .conversions(connection, entry)?
+            .get(column)
+            .is_some_and(Option::is_some)
+        {
+            return Err(self.shape.other_type(column));
+        }
         let range = self.state.range(connection, column, entry)?;
         if only_nulls(range.kinds) {
             return Ok(FileColumn::Null);

@@ -111,15 +111,16 @@ fn match_columns(table: &str, then: &[Column], now: &[Column]) -> Result<Vec<Opt
             .iter()
             .position(|column| column.name.eq_ignore_ascii_case(name))
     };
-    let alike = |old: &Column, new: &Column| {
-        (&old.declared_type, &old.collation, &old.default)
-            == (&new.declared_type, &new.collation, &new.default)
-    };
+    let alike = |old: &Column, new: &Column| old.has_type_of(new) && old.default == new.default;
     let last = then.len().saturating_sub(1);
-    // The same names in the same places, and perhaps others added. A last column that differs in
-    // anything else was dropped and added again.
+    // The same names in the same places, and perhaps others added. ALTER TABLE changes neither a column's
+    // type nor its collation. A last column that differs in anything else was dropped and added again.
     let unchanged = |(index, old): (usize, &Column)| {
-        position(now, &old.name) == Some(index) && (index < last || alike(old, &now[index]))
+        position(now, &old.name) == Some(index)
+            && now.get(index).is_some_and(|new| match index < last {
+                true => old.has_type_of(new),
+                false => alike(old, new),
+            })
     };
     // A column in the midst can only have been renamed; the last one could have been dropped, and
     // another added, so it must be there.
@@ -139,11 +140,8 @@ fn match_columns(table: &str, then: &[Column], now: &[Column]) -> Result<Vec<Opt
     // Columns were dropped: the others keep their order.
     let is_left = |column: &&Column| position(now, &column.name).is_some();
     let left = then.iter().filter(is_left);
-    if now.len() < then.len()
-        && left
-            .map(|column| &column.name)
-            .eq(now.iter().map(|column| &column.name))
-    {
+    let same = |(old, new): (&Column, &Column)| old.name == new.name && old.has_type_of(new);
+    if now.len() < then.len() && left.clone().count() == now.len() && left.zip(now).all(same) {
         return Ok(now
             .iter()
             .map(|column| position(then, &column.name))
@@ -209,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn the_case_of_a_type_is_that_of_the_version_of_sqlite() {
+        let mut now = columns("a b");
+        for column in &mut now {
+            column.declared_type = "text".to_owned();
+            column.collation = "binary".to_owned();
+        }
+        let all = vec![Some(0), Some(1)];
+        assert_eq!(match_columns("t", &columns("a b"), &now).ok(), Some(all));
+    }
+
+    #[test]
     fn contradictions_are_an_error() {
         // `b` was renamed to `x`, and a new `b` was added.
         assert_eq!(matched("a b", "a x b"), None);
@@ -218,9 +227,15 @@ mod tests {
         assert_eq!(matched("a b", "a x"), None);
         // The names were swapped, or `a` dropped and added again.
         assert_eq!(matched("a b", "b a"), None);
-        // `b` was dropped and added again with another type.
-        let mut now = columns("a b");
-        now[1].declared_type = "INTEGER".to_owned();
-        assert!(match_columns("t", &columns("a b"), &now).is_err());
+        // `b` was dropped and added again with another type, `a` was dropped and `b` renamed to it, and so on.
+        for (then, now, other) in [
+            ("a b", "a b", 1),
+            ("a b c", "a c", 0),
+            ("a b c", "a b c", 1),
+        ] {
+            let mut now = columns(now);
+            now[other].declared_type = "INTEGER".to_owned();
+            assert!(match_columns("t", &columns(then), &now).is_err());
+        }
     }
 }

@@ -4,6 +4,7 @@ use once_cell::unsync::OnceCell;
 use rusqlite::types::Value as Owned;
 use serde_json::{Value as Json, json};
 
+use super::retyped::Storing;
 use super::table::Mode;
 use crate::catalog::columns::follow;
 use crate::catalog::tables::ArchivedTable;
@@ -194,6 +195,20 @@ impl Shape {
         self.columns.iter().map(position).collect()
     }
 
+    /// The columns of `cold_t` whose values in a file with the columns `stored` become others when they are
+    /// stored in the table as it is now. `positions` are those of [`Shape::positions`].
+    pub fn retyped(&self, positions: &[Option<usize>], stored: &[Column]) -> Vec<(usize, Storing)> {
+        let storing = |(index, (column, position)): (usize, (&ColdColumn, &Option<usize>))| {
+            let Source::Column(number) = column.source else {
+                return None;
+            };
+            let (then, now) = (stored.get((*position)?)?, self.declared.get(number)?);
+            Some((index, Storing::between(then, now)?))
+        };
+        let columns = self.columns.iter().zip(positions).enumerate();
+        columns.filter_map(storing).collect()
+    }
+
     /// Finds out what [`Shape::default`] says.
     pub fn learn_defaults(&self) -> Result<()> {
         let default = |column: &Column| match column.generated {
@@ -217,6 +232,18 @@ impl Shape {
     pub fn shown(&self, column: usize) -> Result<&Owned> {
         self.default(column)
             .ok_or_else(|| self.not_computed(column))
+    }
+
+    /// The error for a column that has another type by now, where rows cannot be converted as they are read.
+    #[cfg(feature = "duckdb")]
+    pub fn other_type(&self, column: usize) -> Error {
+        let name = self.names.get(column).map_or("", String::as_str);
+        Error::refused(format!(
+            "{name} of {} had another type when rows were archived, so DuckDB cannot read it; archive_restore({}), \
+             and archive them again",
+            self.name,
+            literal(&self.name),
+        ))
     }
 
     /// The error for a generated column that the rows were archived without.

@@ -13,6 +13,7 @@ use super::decode::{DecodedColumn, Scratch};
 use super::file::OpenFile;
 use super::predicate::{Ordered, Predicate};
 use super::range::{Kinds, Range};
+use super::retyped::{Converter, Storing};
 use super::selection::{Matcher, Selection};
 use super::stats::Counters;
 use crate::catalog::files::FileEntry;
@@ -36,6 +37,7 @@ pub struct Context {
     /// For each column of `cold_t`, what rows show of files that were written before it was added, or
     /// why that is not known.
     pub defaults: Vec<Result<Owned, String>>,
+    pub converter: Converter,
     /// How many threads may decode ahead.
     pub max_workers: usize,
 }
@@ -49,6 +51,9 @@ pub struct ScanFile {
     pub positions: Arc<Vec<Option<usize>>>,
     /// For each predicate of the scan, what kinds of values its column has in this file.
     pub kinds: Vec<Kinds>,
+    /// For each column of `cold_t`, how its values become those of the table as it is now. Empty if all
+    /// stay what they are.
+    pub conversions: Vec<Option<Storing>>,
     /// The rows that do not count.
     pub dead: Arc<DeadRows>,
     pub counters: Arc<Counters>,
@@ -56,6 +61,12 @@ pub struct ScanFile {
 }
 
 impl ScanFile {
+    /// How values of a column of `cold_t` become those of the table as it is now, if they may change.
+    #[inline]
+    fn conversion(&self, column: usize) -> Option<Storing> {
+        self.conversions.get(column).copied().flatten()
+    }
+
     /// The number of its rows that count.
     pub fn live_rows(&self) -> usize {
         let published = self.entry.published;
@@ -90,6 +101,8 @@ pub struct Group {
     /// Whether the last row comes first.
     pub descending: bool,
     columns: Vec<PagedColumn>,
+    /// The value that was converted last.
+    converted: Owned,
     /// Bytes that the pages of all columns take.
     bytes: usize,
 }
@@ -124,6 +137,7 @@ impl Group {
             selection: Selection::Span(0..published),
             descending,
             columns: Vec::new(),
+            converted: Owned::Null,
             bytes: 0,
         };
         group
@@ -142,8 +156,10 @@ impl Group {
         let file = Arc::clone(&self.file);
         let context = Arc::clone(&self.context);
         let predicates = context.predicates.iter().zip(&file.kinds);
-        // A column that the file does not have was looked at when the file was chosen.
+        // A column that the file does not have was looked at when the file was chosen. What is stored says
+        // nothing of values that are converted.
         let stored: Vec<(usize, &Predicate, Kinds)> = predicates
+            .filter(|((column, _), _)| file.conversion(*column).is_none())
             .filter_map(|((column, predicate), kinds)| {
                 Some((file.positions.get(*column).copied()??, predicate, *kinds))
             })
@@ -316,7 +332,17 @@ impl Group {
             )?;
         }
         let page = paged.current.as_ref().ok_or_else(no_column)?;
-        Ok(page.value(row - paged.span.start, scratch))
+        let value = page.value(row - paged.span.start, scratch);
+        let Some(storing) = self.file.conversion(column) else {
+            return Ok(value);
+        };
+        Ok(match self.context.converter.convert(storing, value)? {
+            Some(converted) => {
+                self.converted = converted;
+                Value::from(&self.converted)
+            }
+            None => value,
+        })
     }
 
     /// A number that no other row of the table's cold files has.

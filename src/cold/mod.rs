@@ -10,6 +10,7 @@
 //! - [`merge`]: the order of an ORDER BY, over files that overlap
 //! - [`group`]: a row group: which rows count, and their columns page by page
 //! - [`predicate`], [`range`]: what a term rules out, and what is known of values
+//! - [`retyped`]: columns that have another type by now
 //! - [`selection`]: the rows that are left
 //! - [`file`](mod@file), [`footer`]: an open cold file, and what it says of itself
 //! - [`outline`], [`bounds`], [`pages`], [`thrift`]: what a file claims, before anything is made of it
@@ -34,6 +35,7 @@ pub mod plan;
 pub mod planner;
 pub mod predicate;
 pub mod range;
+pub mod retyped;
 pub mod scan;
 pub mod selection;
 pub mod state;

@@ -15,6 +15,7 @@ use super::merge::{self, OrderedFile};
 use super::plan::{Offset, Operator, Plan};
 use super::predicate::{Predicate, Rules};
 use super::range::Range;
+use super::retyped::Converter;
 use super::state::{States, TableState};
 use super::stats::{ScanLog, ScanStats};
 use crate::catalog::files::FileEntry;
@@ -265,6 +266,7 @@ impl Cursor for Scan {
                     shown.cloned().map_err(|error| error.to_string())
                 })
                 .collect(),
+            converter: Converter::default(),
         });
         let number = |has: bool, position: usize| match has.then(|| arguments.value(position)) {
             Some(Ok(Value::Integer(number))) => usize::try_from(number).ok(),
@@ -321,6 +323,7 @@ fn scan_file(
         columns: Arc::clone(&schema.columns),
         positions: Arc::clone(&schema.positions),
         kinds: state.kinds(&context.predicates, entry.id),
+        conversions: state.conversions(connection, entry)?,
         dead: state.dead_rows(connection, entry)?,
         counters: Arc::clone(&context.counters),
         opened: OnceCell::new(),

@@ -13,6 +13,7 @@ use super::columns::Shape;
 use super::merge::{self, Order};
 use super::predicate::Predicate;
 use super::range::{Kinds, Range};
+use super::retyped::Storing;
 use super::table::Mode;
 use crate::attach::objects::{hot_arm, mark};
 use crate::catalog::files::{self, FileEntry, Totals};
@@ -56,6 +57,17 @@ pub struct TableState {
 pub struct Schema {
     pub columns: Arc<Vec<Column>>,
     pub positions: Arc<Vec<Option<usize>>>,
+    /// The columns of `cold_t` that had another type then, and how their values are stored by now.
+    retyped: Rc<Vec<(usize, Storing)>>,
+}
+
+impl Schema {
+    /// How the values of a column of `cold_t` are stored by now, if that is another way than then.
+    fn storing(&self, column: usize) -> Option<Storing> {
+        let mut retyped = self.retyped.iter();
+        let found = retyped.find(|(retyped, _)| *retyped == column);
+        found.map(|(_, storing)| *storing)
+    }
 }
 
 impl TableState {
@@ -71,9 +83,14 @@ impl TableState {
         let ids = shape.ids(&table)?;
         shape.learn_defaults()?;
         let schema = |(id, columns): (i64, Vec<Column>)| {
-            let positions = Arc::new(shape.positions(&ids, &columns));
-            let columns = Arc::new(columns);
-            (id, Schema { columns, positions })
+            let positions = shape.positions(&ids, &columns);
+            let retyped = shape.retyped(&positions, &columns);
+            let schema = Schema {
+                columns: Arc::new(columns),
+                positions: Arc::new(positions),
+                retyped: Rc::new(retyped),
+            };
+            (id, schema)
         };
         Ok(Some(Self {
             shape: Rc::clone(shape),
@@ -92,7 +109,8 @@ impl TableState {
         }))
     }
 
-    /// What is known of a column of `cold_t` in each file that has it.
+    /// What is known of a column of `cold_t` in each file that has it: nothing, where its values are
+    /// others by now.
     fn ranges(&self, connection: &Connection, column: usize) -> Result<Ranges> {
         if let Some(known) = self.ranges.borrow().get(&column) {
             return Ok(Rc::clone(known));
@@ -102,7 +120,12 @@ impl TableState {
             let position = schema.positions.get(column).copied().flatten();
             if let Some(stored) = position.and_then(|position| schema.columns.get(position)) {
                 let known = files::ranges(connection, *id, &stored.name)?.into_iter();
-                ranges.extend(known.map(|(file, range)| (file, Arc::new(range))));
+                let storing = schema.storing(column);
+                let range = |range: Range| match storing {
+                    Some(storing) if storing.changes(range.kinds) => Range::unknown(),
+                    _ => range,
+                };
+                ranges.extend(known.map(|(file, known)| (file, Arc::new(range(known)))));
             }
         }
         let ranges = Rc::new(ranges);
@@ -201,6 +224,24 @@ impl TableState {
         let folder = Arc::new(settings::folder(connection, &self.config)?);
         *self.folder.borrow_mut() = Some((variable, Arc::clone(&folder)));
         Ok(folder)
+    }
+
+    /// For each column of `cold_t`, how its values in a file become those of the table as it is now;
+    /// `None` for those that stay what they are.
+    pub fn conversions(
+        &self,
+        connection: &Connection,
+        file: &FileEntry,
+    ) -> Result<Vec<Option<Storing>>> {
+        let mut conversions = Vec::new();
+        let retyped = self.schemas.get(&file.schema).map(|schema| &schema.retyped);
+        for (column, storing) in retyped.iter().flat_map(|retyped| retyped.iter()) {
+            if *self.range(connection, *column, file)? == Range::unknown() {
+                conversions.resize(self.shape.columns.len(), None);
+                conversions[*column] = Some(*storing);
+            }
+        }
+        Ok(conversions)
     }
 
     /// What is known of a column of `cold_t` in a file.

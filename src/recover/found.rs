@@ -154,9 +154,7 @@ fn table(connection: &Connection, path: &str, origin: &Origin) -> Result<Archive
 /// that follows from what the table's columns are now.
 fn schema(connection: &Connection, table: &ArchivedTable, origin: &Origin) -> Result<i64> {
     let known = tables::schemas(connection, table.id)?;
-    let alike = |a: &Column, b: &Column| {
-        (&a.name, &a.declared_type, &a.collation) == (&b.name, &b.declared_type, &b.collation)
-    };
+    let alike = |a: &Column, b: &Column| a.name == b.name && a.has_type_of(b);
     let same = |columns: &[Column]| {
         columns.len() == origin.columns.len()
             && columns
