@@ -145,6 +145,12 @@ impl Key {
     /// The names of the rowid, as long as no column has them.
     const NAMES: [&'static str; 3] = ["rowid", "_rowid_", "oid"];
 
+    /// The names of the rowid of a table with these columns.
+    pub fn names_left(columns: &[Column]) -> impl Iterator<Item = &'static str> + use<'_> {
+        let taken = |name: &str| columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        Self::NAMES.into_iter().filter(move |name| !taken(name))
+    }
+
     /// The key as the catalog keeps it.
     pub fn to_json(&self) -> Json {
         match self {
@@ -392,8 +398,7 @@ fn find_key(
     columns: &[Column],
     primary: Vec<usize>,
 ) -> Result<Key> {
-    let free = |name: &&str| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
-    let Some(name) = Key::NAMES.into_iter().find(free) else {
+    let Some(name) = Key::names_left(columns).next() else {
         return Err(Error::refused(format!(
             "{table} has columns named rowid, _rowid_ and oid, so its rows cannot be addressed; \
              rename one of them"

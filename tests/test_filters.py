@@ -274,6 +274,41 @@ def test_filters_by_rowid_answer_as_on_a_plain_table(path, host):
     db.close()
 
 
+@pytest.mark.parametrize("key", ["INTEGER PRIMARY KEY", "TEXT PRIMARY KEY", "INT"])
+@pytest.mark.parametrize("column", ["x", "rowid", "oid", "_rowid_"])
+def test_the_rowid_by_each_of_its_names(db, key, column):
+    """A name of the rowid that is no column's shows it in cold_t as in the table, and finds rows by it."""
+    db.execute(f"CREATE TABLE t (id {key}, ts TEXT, {column} TEXT)")
+    for n in (5, 9, 11):
+        db.execute("INSERT INTO t VALUES (?, ?, 'v')", (n, f"2020-01-{n:02}"))
+    db.execute("INSERT INTO t VALUES (12, '2040-01-01', 'v')")
+    queries = [f"SELECT {name}, id FROM {{}} WHERE ts < '2040'" for name in ("rowid", "oid", "_RowID_")]
+    queries += [f"SELECT id FROM {{}} WHERE {name} = 2" for name in ("rowid", "oid", "_rowid_")]
+    queries += ["SELECT * FROM {} WHERE ts < '2040'"]
+    expected = [db.execute(query.format("t")).fetchall() for query in queries]
+    archive(db, "t", 7)
+    assert [db.execute(query.format("cold_t")).fetchall() for query in queries] == expected
+
+
+def test_a_database_in_memory_that_becomes_another(tmp_path, monkeypatch):
+    """sqlite3_deserialize changes neither data_version nor total_changes, and all rows are others."""
+    monkeypatch.setenv("ARCHIVE_DIR", str(tmp_path / "cold"))
+    db = load(apsw.Connection(":memory:"))
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)")
+    for n in range(1, 7):
+        db.execute("INSERT INTO t VALUES (?, ?)", (n, f"2020-01-{n:02}"))
+    states = []
+    for day in (2, 4):
+        assert archive(db, "t", None, {"before": f"2020-01-{day:02}"})["rows"] > 0
+        states.append((day, db.serialize("main")))
+    for day, state in states * 2:
+        db.deserialize("main", state)
+        cold = [id for (id,) in db.execute("SELECT id FROM cold_t ORDER BY id")]
+        everything = [id for (id,) in db.execute("SELECT id FROM all_t ORDER BY id")]
+        assert (cold, everything) == (list(range(1, day)), list(range(1, 7)))
+    db.close()
+
+
 def test_numeric_text_is_found_by_its_text(db):
     """A TEXT column of digits is found by every value of it."""
     db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v TEXT)")

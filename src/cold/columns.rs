@@ -15,9 +15,6 @@ use crate::stored::ROWID_COLUMN;
 use crate::table::{Affinity, Column, Key};
 use crate::value::Encoding;
 
-/// The hidden column that shows the rowid a row had, or has, in its table.
-const ROWID: &str = "rowid";
-
 /// What a column of `cold_t` shows.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
@@ -51,7 +48,8 @@ pub struct Shape {
     pub declared: Vec<Column>,
     /// What identifies a row of the table, if that is in the database.
     key: Option<Key>,
-    /// The columns of `cold_t`: those, and perhaps the rowid.
+    /// The columns of `cold_t`: those, and hidden ones that show the rowid a row had, or has, in its table, by
+    /// each of its names that no column has taken.
     pub columns: Vec<ColdColumn>,
     /// Their names.
     pub names: Vec<String>,
@@ -90,17 +88,17 @@ impl Shape {
             });
         }
         let mut names: Vec<String> = declared.iter().map(|column| column.name.clone()).collect();
-        if let Some(Key::Rowid { alias, .. }) = &key
-            && !names.iter().any(|name| name.eq_ignore_ascii_case(ROWID))
-        {
-            columns.push(ColdColumn {
-                source: alias.map_or(Source::Rowid, Source::Column),
-                affinity: Affinity::Numeric,
-                binary: true,
-                unique: true,
-                is_rowid: true,
-            });
-            names.push(ROWID.to_owned());
+        if let Some(Key::Rowid { alias, .. }) = &key {
+            for rowid in Key::names_left(&declared) {
+                columns.push(ColdColumn {
+                    source: alias.map_or(Source::Rowid, Source::Column),
+                    affinity: Affinity::Numeric,
+                    binary: true,
+                    unique: true,
+                    is_rowid: true,
+                });
+                names.push(rowid.to_owned());
+            }
         }
         Self {
             table,
@@ -118,9 +116,8 @@ impl Shape {
     /// The statement that declares the columns to SQLite.
     pub fn declaration(&self) -> String {
         let mut columns: Vec<String> = self.declared.iter().map(Column::declaration).collect();
-        if self.columns.len() > self.declared.len() {
-            columns.push(format!("{} INTEGER HIDDEN", quote(ROWID)));
-        }
+        let hidden = self.names.iter().skip(self.declared.len());
+        columns.extend(hidden.map(|rowid| format!("{} INTEGER HIDDEN", quote(rowid))));
         format!("CREATE TABLE x({})", columns.join(", "))
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use once_cell::unsync::OnceCell;
 use rusqlite::{Connection, OptionalExtension};
@@ -24,6 +25,7 @@ use crate::catalog::{self, tables};
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql;
+use crate::sqlite::filename::database_path;
 use crate::storage::Folder;
 use crate::table::Column;
 use crate::value::Value;
@@ -339,9 +341,14 @@ pub struct States {
 }
 
 /// Tells one committed state of the database from every other that the connection sees: by what
-/// other connections committed, by the rows that this one changed, and by the schema.
+/// other connections committed, by the rows that this one changed, and by the schema. A database in
+/// memory can be another one at any moment (`sqlite3_deserialize`), and nothing of that need show: no
+/// two of its versions are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version(i64, u64, i64);
+pub struct Version(i64, u64, i64, u64);
+
+/// How many versions of databases in memory there have been.
+static IN_MEMORY: AtomicU64 = AtomicU64::new(0);
 
 impl Version {
     /// Of the connection's present snapshot.
@@ -350,6 +357,10 @@ impl Version {
             sql::data_version(connection)?,
             connection.total_changes(),
             sql::schema_version(connection)?,
+            match database_path(connection) {
+                Some(_) => 0,
+                None => IN_MEMORY.fetch_add(1, Ordering::Relaxed) + 1,
+            },
         ))
     }
 }
