@@ -778,3 +778,18 @@ def test_rows_without_a_key_are_no_conflict(db):
     archive(db, "t", 7)
     assert restore(db, "t", {"dry_run": True})["conflicts"] == 0
     assert restore(db, "t")["rows"] == 2
+
+
+@pytest.mark.parametrize("taken", ["_rowid_", "rowid, oid", "_rowid_, oid"])
+def test_where_with_columns_named_as_the_rowid(db, taken):
+    """Which rows match does not hang on a name of the rowid; one that is left is the rowid's."""
+    names = taken.split(", ")
+    (left, *_) = [name for name in ("rowid", "oid", "_rowid_") if name not in names]
+    db.execute(f"CREATE TABLE t (ts TEXT, {taken})")
+    for n in range(1, 7):
+        db.execute("INSERT INTO t VALUES (?" + ", ?" * len(names) + ")", [f"2020-01-0{n}", *names])
+    archive(db, "t", 7)
+    sql = "SELECT archive_restore('t', ?)"
+    db.execute(sql, [json.dumps({"where": f"{left} IN (2, 3) AND \"{names[0]}\" = '{names[0]}'"})]).fetchall()
+    back = db.execute(f"SELECT {left}, ts FROM main.t ORDER BY 1").fetchall()
+    assert back == [(2, "2020-01-02"), (3, "2020-01-03")]

@@ -136,7 +136,7 @@ impl Cold {
                     seen.value(Value::from(self.shape.shown(column)?), true);
                     FileColumn::Default
                 }
-                Source::Rowid => FileColumn::Null,
+                Source::Rowid | Source::Row => FileColumn::Null,
             });
         };
         if self

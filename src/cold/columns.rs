@@ -15,6 +15,9 @@ use crate::stored::ROWID_COLUMN;
 use crate::table::{Affinity, Column, Key};
 use crate::value::Encoding;
 
+/// The hidden column with the number by which `cold_t` tells its rows. No table's column has such a name.
+pub const ROW: &str = "_archive_row";
+
 /// What a column of `cold_t` shows.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
@@ -22,6 +25,8 @@ pub enum Source {
     Column(usize),
     /// The rowid that files carry beside the columns.
     Rowid,
+    /// A number that no other cold row of the table has.
+    Row,
 }
 
 /// A column of `cold_t`.
@@ -48,8 +53,8 @@ pub struct Shape {
     pub declared: Vec<Column>,
     /// What identifies a row of the table, if that is in the database.
     key: Option<Key>,
-    /// The columns of `cold_t`: those, and hidden ones that show the rowid a row had, or has, in its table, by
-    /// each of its names that no column has taken.
+    /// The columns of `cold_t`: those, and hidden ones. They show the rowid that a row had, or has, in its table,
+    /// by each of its names that no column has taken, and [`ROW`].
     pub columns: Vec<ColdColumn>,
     /// Their names.
     pub names: Vec<String>,
@@ -100,6 +105,14 @@ impl Shape {
                 names.push(rowid.to_owned());
             }
         }
+        columns.push(ColdColumn {
+            source: Source::Row,
+            affinity: Affinity::Numeric,
+            binary: true,
+            unique: true,
+            is_rowid: false,
+        });
+        names.push(ROW.to_owned());
         Self {
             table,
             name,
@@ -113,11 +126,17 @@ impl Shape {
         }
     }
 
+    /// The number of the column [`ROW`].
+    pub fn row_column(&self) -> Option<usize> {
+        let is_row = |column: &ColdColumn| matches!(column.source, Source::Row);
+        self.columns.iter().position(is_row)
+    }
+
     /// The statement that declares the columns to SQLite.
     pub fn declaration(&self) -> String {
         let mut columns: Vec<String> = self.declared.iter().map(Column::declaration).collect();
         let hidden = self.names.iter().skip(self.declared.len());
-        columns.extend(hidden.map(|rowid| format!("{} INTEGER HIDDEN", quote(rowid))));
+        columns.extend(hidden.map(|name| format!("{} INTEGER HIDDEN", quote(name))));
         format!("CREATE TABLE x({})", columns.join(", "))
     }
 
@@ -188,6 +207,7 @@ impl Shape {
                 stored.iter().position(|stored| stored.id == id)
             }
             Source::Rowid => stored.iter().position(|stored| stored.name == ROWID_COLUMN),
+            Source::Row => None,
         };
         self.columns.iter().map(position).collect()
     }

@@ -38,6 +38,8 @@ pub struct Context {
     /// why that is not known.
     pub defaults: Vec<Result<Owned, String>>,
     pub converter: Converter,
+    /// The column of `cold_t` that shows [`Group::rowid`].
+    pub row_column: Option<usize>,
     /// How many threads may decode ahead.
     pub max_workers: usize,
 }
@@ -311,6 +313,9 @@ impl Group {
         scratch: &'a mut Scratch,
     ) -> Result<Value<'a>> {
         let Some(stored) = self.file.positions.get(column).copied().flatten() else {
+            if self.context.row_column == Some(column) {
+                return Ok(Value::Integer(self.rowid(row)));
+            }
             return match self.context.defaults.get(column) {
                 Some(Ok(default)) => Ok(Value::from(default)),
                 Some(Err(error)) => Err(Error::refused(error.clone())),

@@ -267,6 +267,7 @@ impl Cursor for Scan {
                 })
                 .collect(),
             converter: Converter::default(),
+            row_column: self.states.shape.row_column(),
         });
         let number = |has: bool, position: usize| match has.then(|| arguments.value(position)) {
             Some(Ok(Value::Integer(number))) => usize::try_from(number).ok(),

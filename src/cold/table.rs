@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use rusqlite::Connection;
 
-use super::columns::{ColdColumn, Shape};
+use super::columns::{ColdColumn, Shape, Source};
 use super::planner;
 use super::scan::Scan;
 use super::state::States;
@@ -66,10 +66,11 @@ impl ColdTable {
         &self.states.shape
     }
 
-    /// The column of this number, if SQLite names one.
+    /// The column of this number, if SQLite names one that files can have.
     pub fn column(&self, number: Option<usize>) -> Option<(usize, &ColdColumn)> {
         let number = number?;
-        Some((number, self.shape().columns.get(number)?))
+        let column = self.shape().columns.get(number)?;
+        (!matches!(column.source, Source::Row)).then_some((number, column))
     }
 }
 

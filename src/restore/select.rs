@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::options::Options;
 use crate::catalog::files::FileEntry;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::columns::Shape;
+use crate::cold::columns::{ROW, Shape};
 use crate::cold::live::{self, LiveFile, Window};
 use crate::cold::state::TableState;
 use crate::cold::table::{self, Mode};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::sql::quote;
 use crate::time::TimeFormat;
 
-/// The rows that match the option `where`, by the rowids that `cold_t` gives them. The table is
+/// The rows that match the option `where`, by the numbers that `cold_t` gives them. The table is
 /// emptied, never dropped: DROP TABLE fails while the caller's own statement reads a table.
 const PLAN: &str = "temp._archive_restore";
 
@@ -85,30 +85,13 @@ impl<'a> Selection<'a> {
         ))?;
         self.connection.execute(
             &format!(
-                "INSERT INTO {PLAN} SELECT t.{} FROM {} AS t WHERE {}",
-                self.row_name()?,
+                "INSERT INTO {PLAN} SELECT t.{ROW} FROM {} AS t WHERE {}",
                 cold_name(&self.shape.name),
                 condition::sql(options.condition.as_deref()),
             ),
             [],
         )?;
         Ok(())
-    }
-
-    /// A name for the rowid of `cold_t` itself that none of its columns has taken.
-    fn row_name(&self) -> Result<&'static str> {
-        let taken = |name: &str| {
-            let mut names = self.shape.names.iter();
-            names.any(|column| column.eq_ignore_ascii_case(name))
-        };
-        let mut names = ["_rowid_", "oid", "rowid"].into_iter();
-        names.find(|name| !taken(name)).ok_or_else(|| {
-            Error::refused(format!(
-                "option where is not possible for {}: it has columns named _rowid_ and oid; rename \
-                 one of them",
-                self.shape.name
-            ))
-        })
     }
 
     /// Forgets the rows.
