@@ -150,3 +150,31 @@ def check_generated(db):
     archive(db, "t", None, {"before": "2024-02-01"})
     assert values(db, "SELECT * FROM all_t ORDER BY id") == twin
     assert values(db, "SELECT id FROM cold_t WHERE v = 'X'") == [(1,)]
+
+
+@pytest.mark.parametrize("host", ["sqlite3", "apsw"])
+def test_true_in_a_text_column_is_compared_as_text(path, host):
+    """SQLite shows the number 1 in rows from before ADD COLUMN c TEXT DEFAULT TRUE, compared as '1'."""
+    db = connections()[host](path)
+    for table in ("t", "twin"):
+        db.execute(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, time TEXT)")
+        for id in (1, 2, 3):
+            db.execute(f"INSERT INTO {table} VALUES ({id}, '2024-0{id}-01')")
+    archive(db, "t", None, {"before": "2024-01-02"})
+    db.execute("DROP VIEW all_t")
+    for table in ("t", "twin"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN c TEXT DEFAULT TRUE")
+    values(db, "SELECT archive_attach()")
+    constants = ["''", "'0'", "'1'", "'10'", "'a'", "0", "1", "10", "05", "x'31'"]
+    operators = ("=", "<", "<=", ">", ">=", "IS")
+    terms = [f"c {operator} {constant}" for operator in operators for constant in constants]
+    terms += [f"c IN ({constant}, 'b')" for constant in constants]
+    terms += ["c BETWEEN '' AND '2'", "c LIKE '1%'", "c GLOB '1*'"]
+    for before in ("2024-01-02", "2024-02-02"):
+        # What is archived now has the number in its file, what was archived first shows the default.
+        archive(db, "t", None, {"before": before})
+        for term in terms:
+            query = f"SELECT id, c FROM {{}} WHERE {term} ORDER BY c, id"
+            shown, expected = [values(db, query.format(name)) for name in ("all_t", "twin")]
+            assert shown == expected, (before, term)
+    db.close()

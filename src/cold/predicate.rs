@@ -265,8 +265,9 @@ fn constant(comparison: Ordered, value: Value<'_>, rules: Rules) -> Option<(Owne
         Value::Text(_) if !binary_collation || encoding != Encoding::Utf8 => return None,
         Value::RawText(..) => return None,
         Value::Text(text) => {
-            if affinity == Affinity::Blob {
-                // Against a TEXT operand, numbers may be compared as text.
+            if affinity != Affinity::Numeric {
+                // Against a TEXT operand, numbers may be compared as text. A TEXT column has them where
+                // DEFAULT TRUE was added to rows.
                 unless |= Kinds::NUMBER;
             }
             match comparison {
@@ -284,6 +285,9 @@ fn constant(comparison: Ordered, value: Value<'_>, rules: Rules) -> Option<(Owne
             // Either the number is compared as text, or the column's text as a number, depending on
             // the other operand's affinity, which SQLite does not tell.
             unless |= Kinds::ANY_TEXT;
+            if affinity == Affinity::Text {
+                unless |= Kinds::NUMBER;
+            }
             value.to_owned_sql()?
         }
         other => other.to_owned_sql()?,
