@@ -23,6 +23,7 @@ pub mod defaults;
 pub mod error;
 pub mod fault;
 pub mod functions;
+pub mod generated;
 pub mod listing;
 pub mod nightly;
 pub mod options;

@@ -303,7 +303,7 @@ impl Origin {
                     declared_type: text(json, "type")?,
                     collation: text(json, "collation")?,
                     default: None,
-                    generated: false,
+                    generated: None,
                     name,
                 },
             })

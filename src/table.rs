@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
+use crate::generated;
 use crate::sql::{literal, quote};
 use crate::stored::ROWID_COLUMN;
 
@@ -47,8 +48,8 @@ pub struct Column {
     pub collation: String,
     /// The SQL of its DEFAULT.
     pub default: Option<String>,
-    /// SQLite computes it from others of the row.
-    pub generated: bool,
+    /// The SQL of the expression that SQLite computes it by from others of the row, if it does.
+    pub generated: Option<String>,
 }
 
 impl Column {
@@ -99,7 +100,7 @@ impl Column {
             declared_type: "INTEGER".to_owned(),
             collation: "BINARY".to_owned(),
             default: None,
-            generated: false,
+            generated: None,
         }
     }
 
@@ -122,7 +123,7 @@ impl Column {
             declared_type: text("type")?,
             collation: text("collation")?,
             default: text("default"),
-            generated: json.get("generated").and_then(Json::as_bool) == Some(true),
+            generated: text("generated"),
         })
     }
 }
@@ -213,6 +214,7 @@ impl Table {
         let mut columns = Vec::new();
         let mut primary = Vec::new();
         let mut autoincrement = false;
+        let mut expressions = generated::expressions(&sql);
         let mut statement = connection.prepare(
             "SELECT name, type, dflt_value, pk, hidden <> 0 FROM pragma_table_xinfo(?1, 'main')
              WHERE hidden <> 1 ORDER BY cid",
@@ -221,7 +223,8 @@ impl Table {
         while let Some(row) = rows.next()? {
             let column: String = row.get(0)?;
             let declared: String = row.get::<_, Option<String>>(1)?.unwrap_or_default();
-            let position: usize = row.get(3)?;
+            let (position, generated): (usize, bool) = (row.get(3)?, row.get(4)?);
+            let expression = expressions.remove(&column.to_ascii_lowercase());
             let metadata = connection.column_metadata(Some("main"), &*name, &*column)?;
             if position > 0 {
                 primary.push((position, columns.len()));
@@ -235,7 +238,7 @@ impl Table {
                     |collation| collation.to_string_lossy().into_owned(),
                 ),
                 default: row.get(2)?,
-                generated: row.get(4)?,
+                generated: generated.then(|| expression.unwrap_or_default()),
                 name: column,
             });
         }
@@ -496,7 +499,7 @@ mod tests {
             declared_type: "TEXT".into(),
             collation: "NOCASE".into(),
             default: Some("'x'".into()),
-            generated: true,
+            generated: Some("b + 1".into()),
         }];
         assert_eq!(
             columns_from_json(&columns_to_json(&columns)).unwrap(),

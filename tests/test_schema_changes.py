@@ -453,3 +453,64 @@ def test_a_name_that_another_type_took_over_is_not_certain(path, changes):
     with closing(connect(path)) as db:
         with pytest.raises(sqlite3.OperationalError, match="not certain which is which"):
             db.execute("SELECT * FROM all_t").fetchall()
+
+
+def anew(columns, names, values=None):
+    """SQL that builds t anew, with the values of the old one under new names."""
+    return f"""CREATE TABLE anew (id INTEGER PRIMARY KEY, created_at TEXT, {columns});
+               INSERT INTO anew (id, created_at, {names}) SELECT id, created_at, {values or names} FROM t;
+               DROP TABLE t; ALTER TABLE anew RENAME TO t"""
+
+
+ADD = "ALTER TABLE t DROP COLUMN g; ALTER TABLE t ADD COLUMN g INT"
+SWAPPED = anew("z INT, a INT, g INT AS (a + 1)", "z, a", "a, b")
+# The columns of a table, what changes, and whether the values that cold rows have in g still are those of g.
+COMPUTED = {
+    "another expression": ("a INT, g INT AS (a + 1)", ADD + " AS (a + 100)", False),
+    "the same expression": ("a INT, g INT AS (a+1)", ADD + ' AS ("a" + 1)', True),
+    "no longer computed": ("a INT, g INT AS (a + 1)", ADD, True),
+    "computed by now": ("a INT, g INT", ADD + " AS (a + 100)", False),
+    "of a renamed column": ("a INT, g INT AS (a + 1)", "ALTER TABLE t RENAME COLUMN a TO z", True),
+    "anew": ("a INT, g INT AS (a + 1)", anew("a INT, g INT AS (a + 1)", "a"), True),
+    "anew, another": ("a INT, g INT AS (a + 1)", anew("a INT, g INT AS (a + 100)", "a"), False),
+    "anew, computed by now": ("a INT, g INT", anew("a INT, g INT AS (a + 100) STORED", "a"), False),
+    "anew, no longer": ("a INT, g INT AS (a + 1)", anew("a INT, g INT", "a, g"), True),
+    "anew, of another type": ("a INT, g AS (typeof(a))", anew("a TEXT, g AS (typeof(a))", "a"), False),
+    "anew, of what took its name": ("a INT, b INT DEFAULT 7, g INT AS (a + 1)", SWAPPED, False),
+    "anew, of another that is": (
+        "a INT, h AS (a + 1), g AS (h + 1)",
+        anew("a INT, h AS (a + 100), g AS (h + 1)", "a"),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("change", COMPUTED)
+def test_a_generated_column_that_is_computed_otherwise(path, change):
+    """Cold rows never show what another expression had made of them."""
+    columns, sql, kept = COMPUTED[change]
+    twin = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(connect(path)) as db, closing(twin) as plain:
+        for connection in (db, plain):
+            create = f"CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT, {columns})"
+            connection.execute(create)
+            for n in range(1, 5):
+                row = (n, f"2024-0{n}-01", n)
+                connection.execute("INSERT INTO t (id, created_at, a) VALUES (?, ?, ?)", row)
+        assert archive(db, "t", None, {"before": "2024-03-01"})["rows"] == 2
+        db.execute("DROP VIEW all_t")
+        for connection in (db, plain):
+            connection.executescript(sql)
+        if "anew" in sql:
+            told = {"columns": {"a": "z", "b": "a"}} if sql == SWAPPED else {}
+            db.execute("SELECT archive_adopt('t', ?)", [json.dumps(told)]).fetchall()
+        db.execute("SELECT archive_attach()").fetchall()
+        query = "SELECT id, g FROM {} ORDER BY id"
+        expected = plain.execute(query.format("t")).fetchall()
+        if kept:
+            assert db.execute(query.format("all_t")).fetchall() == expected
+        else:
+            with pytest.raises(sqlite3.OperationalError, match="g of t is a generated column"):
+                db.execute(query.format("all_t")).fetchall()
+        db.execute("SELECT archive_restore('t')").fetchall()
+        assert db.execute(query.format("t")).fetchall() == expected

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use serde_json::{Map, json};
 
 use crate::error::{Error, Result};
+use crate::generated::is_same;
 use crate::sql::literal;
 use crate::table::Column;
 
@@ -17,9 +18,50 @@ use crate::table::Column;
 /// `None` if it is new.
 pub fn follow(table: &str, known: &[Column], now: &[Column]) -> Result<Vec<Option<u32>>> {
     let matched = match_columns(table, known, now)?.into_iter();
-    Ok(matched
-        .map(|position| Some(known.get(position?)?.id))
-        .collect())
+    let ids = matched.map(|position| Some(known.get(position?)?.id));
+    let mut ids: Vec<_> = ids.collect();
+    // ALTER TABLE makes no other column of a generated one.
+    for (column, id) in now.iter().zip(&mut ids) {
+        let is_generated = |known: &&Column| Some(known.id) == *id && known.generated.is_some();
+        if column.generated.is_none() && known.iter().any(|known| is_generated(&known)) {
+            *id = None;
+        }
+    }
+    forget_others(known, now, &mut ids);
+    Ok(ids)
+}
+
+/// Takes the numbers from generated columns that are computed in another way than those that had them: by
+/// another expression, or from columns that are not the same any more.
+fn forget_others(known: &[Column], now: &[Column], ids: &mut [Option<u32>]) {
+    let mut changed = true;
+    while changed {
+        let numbered = |id: u32| {
+            let position = ids.iter().position(|present| *present == Some(id));
+            position.and_then(|position| now.get(position))
+        };
+        // The present name of what a column was called, if it still is what it was.
+        let renamed = |name: &str| {
+            let mut columns = known.iter();
+            let old = columns.find(|column| column.name.eq_ignore_ascii_case(name))?;
+            let same = numbered(old.id).filter(|new| old.has_type_of(new));
+            Some(same.map(|new| new.name.clone()))
+        };
+        let is_other = |(column, id): (&Column, &Option<u32>)| {
+            let Some(expression) = &column.generated else {
+                return false;
+            };
+            let mut columns = known.iter();
+            let old = columns.find(|known| Some(known.id) == *id);
+            let then = old.and_then(|old| old.generated.as_ref());
+            id.is_some() && !then.is_some_and(|then| is_same(then, expression, renamed))
+        };
+        let others: Vec<bool> = now.iter().zip(&*ids).map(is_other).collect();
+        changed = others.contains(&true);
+        for (id, _) in ids.iter_mut().zip(others).filter(|(_, other)| *other) {
+            *id = None;
+        }
+    }
 }
 
 /// The columns `now` with their numbers; those that are new get numbers from `next` on.
@@ -86,6 +128,7 @@ pub fn follow_as_told(
     if !unknown.is_empty() {
         return Err(ask(table, &unknown, call));
     }
+    forget_others(known, now, &mut ids);
     Ok(ids)
 }
 
@@ -173,7 +216,7 @@ mod tests {
             declared_type: "TEXT".to_owned(),
             collation: "BINARY".to_owned(),
             default: None,
-            generated: false,
+            generated: None,
         };
         names.split(' ').map(column).collect()
     }

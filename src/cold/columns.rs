@@ -170,7 +170,7 @@ impl Shape {
                 declared_type: text(1)?,
                 collation: text(2)?,
                 default: text(3),
-                generated: json.get(4)?.as_bool()?,
+                generated: text(4),
             })
         };
         let columns = json.get("columns")?.as_array()?.iter().map(column);
@@ -228,7 +228,7 @@ impl Shape {
 
     /// Finds out what [`Shape::default`] says.
     pub fn learn_defaults(&self) -> Result<()> {
-        let default = |column: &Column| match column.generated {
+        let default = |column: &Column| match column.generated.is_some() {
             true => Ok(None),
             false => defaults::of_older_rows(column, self.encoding).map(Some),
         };
@@ -267,7 +267,7 @@ impl Shape {
     fn not_computed(&self, column: usize) -> Error {
         let name = self.names.get(column).map_or("", String::as_str);
         Error::refused(format!(
-            "{name} of {} is a generated column that was added after rows were archived, so it is not known \
+            "{name} of {} is a generated column that was added, or changed, after rows were archived, so it is not known \
              of them; archive_restore({}), and archive them again",
             self.name,
             literal(&self.name),

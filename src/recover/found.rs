@@ -170,6 +170,7 @@ fn schema(connection: &Connection, table: &ArchivedTable, origin: &Origin) -> Re
     for (number, column) in (1..).zip(&mut stored) {
         let now = table.columns.iter().find(|now| now.name == column.name);
         column.default = now.and_then(|now| now.default.clone());
+        column.generated = now.and_then(|now| now.generated.clone());
         column.id = number;
     }
     let followed = columns::follow(&table.name, &stored, &table.columns)?;
