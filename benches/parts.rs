@@ -29,7 +29,7 @@ fn table() -> Table {
         declared_type: declared_type.to_owned(),
         collation: "BINARY".to_owned(),
         default: None,
-        generated: false,
+        generated: None,
     };
     let columns = [
         ("id", "INTEGER"),

@@ -21,7 +21,7 @@ fn table() -> Table {
         declared_type: String::new(),
         collation: "BINARY".to_owned(),
         default: None,
-        generated: false,
+        generated: None,
     };
     Table {
         sql: String::new(),
