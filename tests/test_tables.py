@@ -52,6 +52,7 @@ def utc(text):
         "%41",
         "-",
         "a;b",
+        "",
     ],
 )
 def test_a_table_of_any_name_can_be_archived(db, path, name):

@@ -409,6 +409,9 @@ pub fn folder_name(table: &str) -> String {
             name += &format!("%{:02X}", u32::from(c));
         }
     }
+    if name.is_empty() {
+        name.push('%'); // SQLite takes "" for a name.
+    }
     if name.len() > 200 {
         // File systems stop at 255 bytes; the hash keeps long names apart.
         let hash = xxh3_64(table.as_bytes());
@@ -448,6 +451,7 @@ mod tests {
         assert_eq!(folder_name("task_queue"), "task_queue");
         assert_eq!(folder_name("über größe"), "über%20größe");
         assert_eq!(folder_name("../x"), "%2E.%2Fx");
+        assert_eq!(folder_name(""), "%");
         assert_ne!(folder_name("a/b"), folder_name("a%2Fb"));
         assert!(folder_name(&"x".repeat(1000)).len() < 220);
     }
