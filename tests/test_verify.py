@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 import tombstones
-from conftest import archive
+from conftest import archive, connect
 
 
 def fill(db, path, name="t", rows=200, options=None):
@@ -303,3 +303,51 @@ def test_a_copied_file(db, path):
     paths, (first, second) = fill(db, path)
     shutil.copy(first, second)
     problem(db, str(second), f"it is the file {paths[0]}")
+
+
+class At:
+    """Does something at the nth statement of a connection, from a connection of its own."""
+
+    def __init__(self, db, step, act):
+        self.step, self.act, self.count = step, act, 0
+        db.set_trace_callback(self)
+
+    def __call__(self, _):
+        self.count += 1
+        if self.count == self.step:
+            self.act()
+
+
+@pytest.mark.parametrize("what", ["rename", "restore"])
+def test_what_others_change_meanwhile_is_no_problem(db, path, what):
+    """A table that is renamed, and files that are removed once nothing refers to them any more."""
+    db.execute("PRAGMA journal_mode = wal")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT)")
+    rows = [(n, f"2020-01-0{n % 3 + 1}") for n in range(1, 20)]
+    db.executemany("INSERT INTO t VALUES (?, ?)", rows)
+    archive(db, "t", 7)
+    other = sqlite3.connect(path, isolation_level=None) if what == "rename" else connect(path)
+
+    def act():
+        if what == "rename":
+            other.execute("ALTER TABLE t RENAME TO u")
+        else:
+            other.execute("SELECT archive_restore('t')").fetchall()
+            other.execute("SELECT archive_gc('{\"retention_days\":0}')").fetchall()
+
+    def undo():
+        if what == "rename":
+            other.execute("ALTER TABLE u RENAME TO t")
+        else:
+            archive(other, "t", 7)
+
+    steps = At(db, 0, act)
+    db.execute("SELECT archive_verify()").fetchall()
+    for step in range(1, steps.count + 1):
+        tried = At(db, step, act)
+        (found,) = db.execute("SELECT archive_verify() ->> 'problems'").fetchone()
+        db.set_trace_callback(None)
+        assert found == "[]", step
+        if tried.count >= step:
+            undo()
+    other.close()

@@ -23,7 +23,7 @@ use crate::options::Object;
 use crate::pace::Pace;
 use crate::recover::{copy, lost};
 use crate::settings::{self, Config};
-use crate::sql::{self, MoveMode, write_transaction};
+use crate::sql::{self, MoveMode, read_transaction, write_transaction};
 use crate::storage::{Archive, Lock, folder_name};
 use crate::table::{Column, Table};
 use crate::time::format_instant;
@@ -85,7 +85,7 @@ pub fn archive(
         "expired_rows": outcome.expired,
         "staged": staged,
         "restored_rows": outcome.restored,
-        "shared_ids": shared_ids(connection, &table)?,
+        "shared_ids": shared_ids(connection, &table.name)?,
         "discarded_files": outcome.discarded + discarded,
         "dry_run": options.dry_run,
     });
@@ -127,11 +127,17 @@ fn would_return(connection: &Connection, table: &Table) -> Result<u64> {
     Ok(u64::from(endangered.transpose()?.flatten().is_some()))
 }
 
-/// How many ids a hot and a cold row have.
-fn shared_ids(connection: &Connection, table: &Table) -> Result<u64> {
-    let archived = archived(connection, table)?;
-    let shared = archived.map(|archived| ids::shared(connection, table, &archived));
-    Ok(shared.transpose()?.map_or(0, |shared| shared.count))
+/// How many ids a hot and a cold row have: none of a table that was renamed or dropped since its rows
+/// have moved.
+fn shared_ids(connection: &Connection, name: &str) -> Result<u64> {
+    read_transaction(connection, || {
+        let Some(table) = Table::find(connection, name)? else {
+            return Ok(0);
+        };
+        let archived = archived(connection, &table)?;
+        let shared = archived.map(|archived| ids::shared(connection, &table, &archived));
+        Ok(shared.transpose()?.map_or(0, |shared| shared.count))
+    })
 }
 
 /// What the catalog knows of a table, if there is one.

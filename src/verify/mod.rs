@@ -98,6 +98,10 @@ impl Report {
             }
             Err(error) if row::is_failure(&error) => return Err(error),
             Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                if let Ok(None) = CatalogRow::read(connection, file) {
+                    // It was taken out of the catalog since its row was read, and then removed.
+                    return Ok(());
+                }
                 self.files += 1;
                 let whose = owner(connection, folder, path)?.unwrap_or_default();
                 self.problems.push(format!("{error}{whose}"));
@@ -118,23 +122,14 @@ impl Report {
             if table.is_some_and(|table| table != archived.id) {
                 continue;
             }
-            let Location::Here(name) = identity::locate(connection, &archived)? else {
-                continue;
-            };
-            let known = |hot: &Table| columns::follow(&name, &archived.columns, &hot.columns);
-            // Where it is not certain which column is which, every query says so.
-            let Some(hot) = Table::find(connection, &name)?
-                .filter(|hot| archived.has_files && known(hot).is_ok())
-            else {
-                continue;
-            };
-            match ids::shared(connection, &hot, &archived) {
-                Ok(shared) => self.problems.extend(shared.problem(&hot.name)),
+            // Others may rename the table meanwhile.
+            match read_transaction(connection, || shared_ids(connection, archived.id)) {
+                Ok(problem) => self.problems.extend(problem),
                 // It is a cold file's, and known by now.
                 Err(error) if is_own(&error) && !self.problems.is_empty() => {}
                 Err(error) if is_own(&error) => {
                     self.problems
-                        .push(format!("the ids of {}: {error}", hot.name));
+                        .push(format!("the ids of {}: {error}", archived.name));
                 }
                 Err(error) => return Err(error),
             }
@@ -157,6 +152,23 @@ impl Report {
         row.check_columns(&file)?;
         Values::read(&file, row)?.check(row)
     }
+}
+
+/// What is wrong with the ids of an archived table.
+fn shared_ids(connection: &Connection, table: i64) -> Result<Option<String>> {
+    let Some(archived) = tables::get(connection, table)?.filter(|table| table.has_files) else {
+        return Ok(None);
+    };
+    let Location::Here(name) = identity::locate(connection, &archived)? else {
+        return Ok(None);
+    };
+    let known = |hot: &Table| columns::follow(&name, &archived.columns, &hot.columns);
+    // Where it is not certain which column is which, every query says so.
+    let hot = Table::find(connection, &name)?.filter(|hot| known(hot).is_ok());
+    let shared = hot
+        .map(|hot| ids::shared(connection, &hot, &archived))
+        .transpose()?;
+    Ok(shared.and_then(|shared| shared.problem(&name)))
 }
 
 /// Whether an error is one of ours, which SQLite has handed on, rather than one of the database.
