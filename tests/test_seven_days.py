@@ -307,6 +307,14 @@ def test_grace_in_whole_hours(path, staged, now, moves):
     assert hot(staged) == ([] if moves else everything(staged))
 
 
+@pytest.mark.parametrize("hours", [0, 24, 8760])
+def test_a_clock_that_was_wrong(staged, monkeypatch, hours):
+    """Copies of a time that is yet to come do not keep their rows hot until it comes."""
+    monkeypatch.setenv(NOW, "2026-01-01T02:59:59Z")
+    moved = archive(staged, "t", 7, {"grace_hours": hours})
+    assert (moved["rows"], moved["staged"]) == (4, 0)
+
+
 def test_copied_once(path, staged):
     """With a longer period a row waits for all of it, and is copied once."""
     staged.execute("SELECT archive_policy('t', 7, '{\"grace_hours\":96}')")

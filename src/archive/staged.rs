@@ -4,7 +4,9 @@
 //! published, so that no query sees them. A later run publishes them as it does files of a run that
 //! was cut off: rows that still equal their copies become cold, the others stay hot.
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use super::layout::Layouts;
@@ -16,17 +18,22 @@ use crate::sql::write_transaction;
 use crate::storage::Folder;
 use crate::time::clock;
 
-/// Files that were staged before this time are due after `grace_hours`, at `now`. Hours are counted
-/// whole, so that a nightly run that starts a few seconds earlier than the night before finds
-/// them due.
-pub fn due_before(now: DateTime<Utc>, grace_hours: i64) -> Result<String> {
-    let too_long = || Error::refused("option grace_hours reaches back too far");
-    let hour = now
-        .duration_trunc(TimeDelta::hours(1))
-        .map_err(|_| too_long())?;
-    let back = TimeDelta::try_hours(grace_hours - 1).ok_or_else(too_long)?;
-    let due = hour.checked_sub_signed(back).ok_or_else(too_long)?;
-    Ok(clock::stamp_of(due))
+const SECONDS_PER_HOUR: i64 = 3600;
+
+/// When files were staged that wait for the end of a grace period of `grace_hours`, at `now`. Hours are
+/// counted whole, so that a nightly run that starts a few seconds earlier than the night before finds its
+/// files due. Where that was in an hour that is yet to come, the clock was wrong: they do not wait for it.
+pub fn waiting(now: DateTime<Utc>, grace_hours: i64) -> Result<Range<String>> {
+    let next = now.timestamp().div_euclid(SECONDS_PER_HOUR) + 1;
+    let start = |hour: i64| {
+        let seconds = hour.checked_mul(SECONDS_PER_HOUR)?;
+        Some(clock::stamp_of(DateTime::from_timestamp(seconds, 0)?))
+    };
+    let first = next.checked_sub(grace_hours).and_then(start);
+    match (first, start(next)) {
+        (Some(first), Some(next)) => Ok(first..next),
+        _ => Err(Error::refused("option grace_hours reaches back too far")),
+    }
 }
 
 /// Takes staged files that are missing or damaged out of the catalog, and returns how many. No row is

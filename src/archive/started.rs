@@ -156,9 +156,9 @@ impl Started<'_> {
     /// Publishes what an earlier run could not, and the staged files that are due and have rows before
     /// the cutoff.
     fn finish(&self, publisher: &Publisher<'_>, published: &mut Published) -> Result<()> {
-        let due = staged::due_before(clock::now(), self.rule.options.grace_hours)?;
+        let waiting = staged::waiting(clock::now(), self.rule.options.grace_hours)?;
         let cutoff = format_instant(self.rule.options.cutoff);
-        let unfinished = files::unfinished(self.connection, self.archived.id, &due, &cutoff)?;
+        let unfinished = files::unfinished(self.connection, self.archived.id, &waiting, &cutoff)?;
         let unfinished = unfinished.into_iter().map(Publishing::Unfinished).collect();
         publisher.publish(unfinished, published)
     }

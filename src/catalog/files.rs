@@ -131,20 +131,21 @@ pub fn all(connection: &Connection, table: i64) -> Result<Vec<FileEntry>> {
 /// Files with rows that wait for their grace period to end.
 const STAGED: &str = "published = 0 AND staged_at IS NOT NULL";
 
-/// The files that an earlier run could not publish to their end, and the staged ones that were written
-/// before the time `staged_before` and have rows from before `cutoff`.
+/// The files that an earlier run could not publish to their end, and the staged ones that have rows from
+/// before `cutoff`, except those that were staged within the time `waiting`.
 pub fn unfinished(
     connection: &Connection,
     table: i64,
-    staged_before: &str,
+    waiting: &std::ops::Range<String>,
     cutoff: &str,
 ) -> Result<Vec<FileEntry>> {
     let sql = format!(
-        "{SELECT} WHERE table_id = ?1 AND published < rows
-             AND (NOT ({STAGED}) OR staged_at < ?2 AND time_min < ?3) ORDER BY id"
+        "{SELECT} WHERE table_id = ?1 AND published < rows AND (NOT ({STAGED})
+             OR NOT (staged_at >= ?2 AND staged_at < ?3) AND time_min < ?4) ORDER BY id"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let files = statement.query_map((table, staged_before, cutoff), from_row)?;
+    let parameters = (table, &waiting.start, &waiting.end, cutoff);
+    let files = statement.query_map(parameters, from_row)?;
     Ok(files.collect::<Result<_, _>>()?)
 }
 

@@ -13,6 +13,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use croner::{CivilDateTime, Cron, CronDateTime, Resolution, Weekday};
 
 use crate::error::{Error, Result};
+use crate::time::clock;
 
 /// Long enough for a time every ten minutes.
 const LONGEST: usize = 1000;
@@ -58,7 +59,7 @@ impl Times {
             text: text.to_owned(),
             patterns,
         };
-        match times.next(Utc::now()) {
+        match times.next(clock::now()) {
             Some(_) => Ok(times),
             None => Err(refuse(&format!("'{text}' never comes"))),
         }
