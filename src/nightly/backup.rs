@@ -18,6 +18,7 @@ use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{self, BACKUP_KEEP, Config};
 use crate::sql::patiently;
+use crate::sqlite::statement::is_writing;
 use crate::storage::access::Access;
 use crate::storage::{self, Lock};
 use crate::time::clock;
@@ -105,6 +106,12 @@ pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
     let start = Instant::now();
     if !connection.is_autocommit() {
         return Err(Error::refused("it cannot run inside a transaction"));
+    }
+    if is_writing(connection) {
+        // Its lock would be waited for, in vain.
+        return Err(Error::refused(
+            "it cannot run inside a statement that writes",
+        ));
     }
     let database = database_file(connection)?;
     if let Some(database) = &database {
