@@ -184,6 +184,10 @@ impl<'c> WayOut<'c> {
         if is_open() {
             let _ = self.connection.execute_batch(LAST_RESORT);
         }
+        if is_open() {
+            // What struck ROLLBACK struck it alone: a progress handler that fails one step.
+            let _ = self.rollback.execute([]);
+        }
         match self.connection.is_autocommit() {
             true => error,
             false => Error::Internal(format!(

@@ -526,3 +526,25 @@ def test_a_database_that_goes_over_to_wal_is_copied(db, path, tmp_path):
     assert changed == ["wal"]
     with contextlib.closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
         assert copy.execute("SELECT count(*) FROM t").fetchone()[0] in (60_000, 60_001)
+
+
+def test_pages_that_a_connection_with_the_same_cache_has_not_committed(path):
+    """They are in the file by then, and SQLite's locks do not keep the two connections apart."""
+    uri = f"file:{path}?cache=shared"
+    options = {"uri": True, "isolation_level": None}
+    with (
+        contextlib.closing(sqlite3.connect(uri, **options)) as other,
+        contextlib.closing(sqlite3.connect(uri, **options)) as db,
+    ):
+        db.enable_load_extension(True)
+        db.load_extension(str(LIBRARY.with_suffix("")))
+        other.execute("PRAGMA cache_size = 10")
+        fill(other, 20_000)
+        other.execute("BEGIN")
+        other.execute("UPDATE t SET v = 'never committed' || hex(zeroblob(40))")
+        copy = path.parent / "copy.db"
+        assert fails(db, str(copy)).endswith("database is locked")
+        assert not copy.exists()
+        other.execute("ROLLBACK")
+        backup(db, copy)
+        assert contents(copy, "SELECT count(*) FROM t WHERE v LIKE 'never%'") == [(0,)]

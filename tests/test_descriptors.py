@@ -50,7 +50,7 @@ def test_a_scan(many_files):
 @needs_duckdb
 def test_a_report(many_files, monkeypatch):
     """DuckDB opens files ahead of what it reads, a few for each of its threads."""
-    monkeypatch.setenv("MAX_WORKERS", "2")
+    monkeypatch.setenv("ARCHIVE_MAX_WORKERS", "2")
     sql = "SELECT row FROM archive_query('SELECT count(*) AS n, sum(v) AS v FROM all_t')"
     ((row,),) = read(many_files, 40, sql)
     assert json.loads(row) == {"n": FILES, "v": FILES * (FILES + 1) // 2}

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import FAULTS_LIBRARY, ROOT, archive, connect, process
+from conftest import FAULTS_LIBRARY, ROOT, archive, connect, needs_duckdb, process
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 needs_faults = pytest.mark.skipif(not FAULTS_LIBRARY.exists(), reason="needs `make faults`")
@@ -190,6 +190,22 @@ def test_a_child_can_close_a_query_of_its_parent(queue, path):
     _, status = os.waitpid(child, 0)
     assert status == 0
     assert len(cursor.fetchall()) == 799  # the newest stays hot
+
+
+@needs_duckdb
+def test_a_child_can_close_a_connection_that_has_asked_duckdb(queue, path):
+    """It has none of the threads that DuckDB waits for when it is closed."""
+    archive(queue, "queue", 7, {"partition": "month"})
+    report = "SELECT row FROM archive_query('SELECT count(*) FROM all_queue')"
+    before = queue.execute(report).fetchall()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(PATIENCE)
+        queue.close()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert queue.execute(report).fetchall() == before
 
 
 def test_a_child_has_threads_and_a_schedule_of_its_own(queue, path):

@@ -244,3 +244,15 @@ except Exception as error:
     with process(program, path) as child:
         output, _ = child.communicate(timeout=60)
     assert output.startswith("failed archive_gc: ") and "Permission denied" in output, output
+
+
+def test_files_stay_whose_catalog_table_was_emptied(db, path):
+    """The history is there, but nothing says what became of the files."""
+    _, files = fill(db, path)
+    for file in files:
+        age(file, 400)
+    for table in ("_archive_range", "_archive_file"):
+        db.execute(f"DELETE FROM {table}")
+    collected = call(db, "archive_gc()")
+    assert (collected["files"], collected["unknown_files"]) == (0, 3)
+    assert all(file.exists() for file in files)

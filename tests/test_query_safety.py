@@ -659,3 +659,21 @@ assert found == 2
     with process(program, LIBRARY.with_suffix(""), tmp_path / "test.db") as asking:
         output, errors = asking.communicate(timeout=60)
     assert (asking.returncode, output, errors) == (0, "", "")
+
+
+def test_a_link_in_the_place_of_the_spill_folder(tmp_path):
+    """Nothing is written or removed where it leads."""
+    victim = tmp_path / "victim"
+    (victim / "poetry").mkdir(parents=True)
+    for name in ("poetry.lock", "1-0.lock", "poetry/source.py"):
+        (victim / name).write_text("kept")
+    path = tmp_path / "app" / "test.db"
+    path.parent.mkdir()
+    with contextlib.closing(connect(path)) as db:
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, created_at TEXT)")
+        db.execute("INSERT INTO t (created_at) VALUES ('2024-01-01')")
+        archive(db, "t", 7)
+        (path.parent / "archive/duckdb_spill").symlink_to(victim)
+        before = tree(victim)
+        db.execute("SELECT * FROM archive_query('SELECT count(*) FROM all_t')").fetchall()
+    assert tree(victim) == before

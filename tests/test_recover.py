@@ -607,3 +607,31 @@ def test_an_interrupt_leaves_it_lost(db, path):
         assert recover(again)["rows"] == 7
         assert rows(again, "all_t") == before
         assert call(again, "archive_verify()")["problems"] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_file_is_no_copy(db, path):
+    """A pipe would be waited for, and a link may lead anywhere."""
+    fill(db)
+    archive(db, "t", 7)
+    (copy,) = copies(path)
+    os.mkfifo(copy.with_name(copy.name.replace("00000001", "00000008")))
+    copy.with_name(copy.name.replace("00000001", "00000009")).symlink_to("/dev/zero")
+    db.close()
+    drop_catalog(path)
+    with closing(connect(path)) as other:
+        assert call(other, "archive_recover()")["copy"].endswith("00000001.db")
+        assert other.execute("SELECT count(*) FROM all_t").fetchone() == (9,)
+
+
+def test_a_link_in_the_place_of_the_folder_of_copies(db, path, tmp_path):
+    """Nothing is written where it leads."""
+    fill(db)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (path.parent / "archive/parquet").mkdir(parents=True)
+    (path.parent / "archive/parquet/.catalog").symlink_to(elsewhere)
+    with pytest.raises(sqlite3.OperationalError, match="is a link"):
+        archive(db, "t", 7)
+    assert not list(elsewhere.iterdir())
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (9,)

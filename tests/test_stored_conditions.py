@@ -66,6 +66,7 @@ def run(db, **options):
 
 
 GOOD = [
+    "json_valid(status) OR json_extract('{\"a\":1}', '$.a') = 1",
     "status <> 'pending'",
     "status NOT IN ('open', 'pending') AND v IS NOT NULL",
     "lower(trim(status)) LIKE 'd%' OR status GLOB '[a-d]*'",

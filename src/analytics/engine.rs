@@ -22,6 +22,7 @@ use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings;
 use crate::sql::literal;
+use crate::sqlite::fork;
 use crate::storage::access::Access;
 
 /// Unless it is set otherwise, DuckDB gets so much memory, or half of the machine's if that is less.
@@ -32,6 +33,8 @@ const MEMORY: u64 = 2_000_000_000;
 struct Limits {
     /// The archive folder, the only one that it may read. A database in memory has none.
     root: Option<PathBuf>,
+    /// Whether anything may be written.
+    spills: bool,
     /// For what it writes.
     access: Access,
     /// Empty for the default.
@@ -47,6 +50,7 @@ impl Limits {
             false => None,
         };
         Ok(Self {
+            spills: settings::check_writable(connection).is_ok(),
             root: folder.as_ref().map(|folder| folder.root().to_owned()),
             access: folder.map_or_else(Access::default, |folder| folder.access().clone()),
             memory: settings::DUCKDB_MEMORY_LIMIT.text(&config)?,
@@ -65,7 +69,9 @@ impl Engines {
     pub fn get(&self, connection: &rusqlite::Connection) -> Result<Rc<Engine>> {
         let limits = Limits::read(connection)?;
         let mut cell = self.0.borrow_mut();
-        let stale = |engine: &Rc<Engine>| engine.limits != limits || engine.broken.get();
+        let stale = |engine: &Rc<Engine>| {
+            engine.limits != limits || engine.broken.get() || !engine.is_ours()
+        };
         if cell.get().is_some_and(stale) {
             cell.take();
         }
@@ -150,7 +156,10 @@ impl Drop for Registered {
 /// One DuckDB instance.
 pub struct Engine {
     limits: Limits,
-    connection: Connection,
+    /// Never closed by a child of the process, which has none of DuckDB's threads.
+    connection: Rc<Connection>,
+    /// The process that it belongs to.
+    generation: u32,
     pub sources: Sources,
     pub parsed: Parsed,
     /// What is known of the tables, for the next query.
@@ -166,14 +175,16 @@ pub struct Engine {
 impl Engine {
     fn open(limits: Limits) -> Result<Self> {
         let beside = |root| Spill::beside(root, &limits.access);
-        let spill = limits.root.as_deref().and_then(beside).map(Arc::new);
+        let root = limits.root.as_deref().filter(|_| limits.spills);
+        let spill = root.and_then(beside).map(Arc::new);
         let connection = open(&limits, spill.as_deref()).map_err(duckdb_error)?;
         let sources = Sources::default();
         rows::register(&connection, &sources).map_err(duckdb_error)?;
         lock_down(&connection, &limits).map_err(duckdb_error)?;
         Ok(Self {
             limits,
-            connection,
+            connection: Rc::new(connection),
+            generation: fork::generation(),
             sources,
             parsed: Parsed::new(),
             subjects: Subjects::default(),
@@ -181,6 +192,10 @@ impl Engine {
             broken: Cell::default(),
             spill,
         })
+    }
+
+    fn is_ours(&self) -> bool {
+        self.generation == fork::generation()
     }
 
     /// A connection for one query, whose temporary views no other query sees.
@@ -222,6 +237,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if !self.is_ours() {
+            // It would wait for threads that only the parent has.
+            std::mem::forget(Rc::clone(&self.connection));
+            std::mem::forget(self.threads.take());
+            return;
+        }
         // DuckDB plans some queries for minutes, and cannot be interrupted then.
         const PATIENCE: Duration = Duration::from_secs(1);
         let start = Instant::now();

@@ -3,6 +3,7 @@
 //! It is locked while it is in use, so that what a killed process has left is told from what a living one
 //! needs.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,10 @@ impl Spill {
     pub fn beside(root: &Path, access: &Access) -> Option<Self> {
         // Without an archive folder nothing may be made: the first archive run decides where it is.
         let folder = root.exists().then(|| root.parent())??.join(FOLDER);
+        // Whoever put a link there must not choose what is written and removed elsewhere.
+        if folder.is_symlink() {
+            return None;
+        }
         access.create_folders(&folder).ok()?;
         remove_leftovers(&folder, access);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -82,11 +87,21 @@ fn remove(path: &Path) {
     }
 }
 
+/// Whether a file has the name of a lock of ours: those of a process and an instance, as numbers.
+fn is_lock(path: &Path) -> bool {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+    let name = path.file_stem().and_then(OsStr::to_str);
+    path.extension().is_some_and(|end| end == LOCK)
+        && name
+            .and_then(|name| name.split_once('-'))
+            .is_some_and(|(process, instance)| number(process) && number(instance))
+}
+
 fn remove_leftovers(folder: &Path, access: &Access) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
         let path = entry.path();
-        if path.extension().is_some_and(|end| end == LOCK)
+        if is_lock(&path)
             && let Ok(_owned) = storage::lock(&path, access, "")
         {
             remove(&path.with_extension(""));

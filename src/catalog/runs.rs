@@ -112,10 +112,12 @@ pub fn newest(connection: &Connection) -> Result<i64> {
 }
 
 /// What the names of files have in them of the runs whose files the catalog is sure to know: all since a lost
-/// catalog was made again, if it ever was.
+/// catalog was made again, if it ever was. Where it names no file at all, its table may have been emptied, and a
+/// run that published some explains none.
 pub fn tokens(connection: &Connection) -> Result<HashSet<String>> {
     let sql = "SELECT token FROM main._archive_run
-               WHERE id > (SELECT coalesce(max(id), 0) FROM main._archive_run WHERE operation = 'recover')";
+               WHERE (files = 0 OR EXISTS (SELECT 1 FROM main._archive_file))
+                   AND id > (SELECT coalesce(max(id), 0) FROM main._archive_run WHERE operation = 'recover')";
     let mut statement = connection.prepare(sql)?;
     let tokens = statement.query_map([], |row| row.get(0))?;
     Ok(tokens.collect::<Result<_, _>>()?)

@@ -100,23 +100,24 @@ pub fn check(connection: &Connection, table: &Table, condition: &str) -> Result<
 }
 
 /// Whether every function of this name on the application's connection is SQLite's own, or one that the
-/// application itself has marked as fit for the SQL of strangers. The table is named as one of `temp`, so
+/// application itself has marked as fit for the SQL of strangers. (Before 3.41 SQLite's own for JSON are not.) The table is named as one of `temp`, so
 /// that none of the database itself can take its place.
 fn is_harmless(connection: &Connection, name: &str) -> bool {
     /// SQLITE_DIRECTONLY
     const DIRECT_ONLY: i64 = 0x0008_0000;
-    /// SQLITE_INNOCUOUS, which SQLite's own functions are, too.
+    /// SQLITE_INNOCUOUS
     const INNOCUOUS: i64 = 0x0020_0000;
-    let flags = || -> Result<Vec<i64>> {
-        let sql = "SELECT flags FROM temp.pragma_function_list WHERE name = ?1";
+    let functions = || -> Result<Vec<(bool, i64)>> {
+        let sql = "SELECT builtin, flags FROM temp.pragma_function_list WHERE name = ?1";
         let mut statement = connection.prepare_cached(sql)?;
-        let flags = statement.query_map([name], |row| row.get(0))?;
-        Ok(flags.collect::<Result<_, _>>()?)
+        let functions = statement.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(functions.collect::<Result<_, _>>()?)
     };
     // If SQLite does not tell, it may be anything.
-    flags().is_ok_and(|all| {
+    functions().is_ok_and(|all| {
         let harmless = |flags: &i64| flags & (DIRECT_ONLY | INNOCUOUS) == INNOCUOUS;
-        all.iter().all(harmless)
+        all.iter()
+            .all(|(builtin, flags)| *builtin || harmless(flags))
     })
 }
 

@@ -11,7 +11,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ffi};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::copy::{FIRST_TURN, PAUSE, Patience};
@@ -73,8 +74,10 @@ pub fn copy(connection: &Connection, target: &Path) -> Result<bool> {
             if journal_mode(connection)? == "wal" {
                 return Ok(None);
             }
+            refuse_written(connection)?;
             let mut pass = copy.begin_or_go_on(connection, pass.take())?;
             copy.read(&mut pass, turn)?;
+            refuse_written(connection)?;
             Ok(Some(pass))
         });
         match step {
@@ -93,6 +96,20 @@ pub fn copy(connection: &Connection, target: &Path) -> Result<bool> {
             Err(error) => patience.bear(error)?,
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Fails if another connection of the process writes, with which this one shares its cache: the file may
+/// have pages that are not committed, and SQLite's locks do not keep them apart. Its backup can tell.
+fn refuse_written(connection: &Connection) -> Result<()> {
+    let mut memory = Connection::open_in_memory()?;
+    match Backup::new(connection, &mut memory)?.step(0)? {
+        StepResult::Busy | StepResult::Locked => {
+            let code = ffi::Error::new(ffi::SQLITE_BUSY);
+            let message = Some("database is locked".to_owned());
+            Err(rusqlite::Error::SqliteFailure(code, message).into())
+        }
+        _ => Ok(()),
     }
 }
 

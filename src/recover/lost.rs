@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use rusqlite::Connection;
 
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql::{MoveMode, patiently};
 use crate::sqlite::filename::database_path;
+use crate::sqlite::fork::PerProcess;
 use crate::storage::copies::Copies;
 use crate::storage::{Archive, OwnFile};
 use crate::transaction;
@@ -24,13 +24,13 @@ use crate::transaction;
 /// The last runs of this process inside a transaction of the caller's. They leave no copy of the catalog. If
 /// there is neither a catalog nor a copy of any, the transaction was rolled back, and what their files have
 /// never was.
-static INSIDE: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+static INSIDE: PerProcess<VecDeque<String>> = PerProcess::empty();
 /// How many of them are remembered.
 const REMEMBERED: usize = 1_000;
 
 /// Notes that a run writes files inside a transaction of the caller's.
 pub fn note_inside(run: &Run) {
-    let mut runs = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut runs = INSIDE.lock();
     if runs.len() == REMEMBERED {
         runs.pop_front();
     }
@@ -69,7 +69,7 @@ impl Remains {
         let archive = settings::archive_in(connection, folder, &id)?;
         let mut files = archive.own_files()?;
         if copies.is_empty() {
-            let inside = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+            let inside = INSIDE.lock();
             files.retain(|file| !inside.contains(&file.run));
         }
         files.sort_by(|a, b| (a.age, &b.path).cmp(&(b.age, &a.path)));
@@ -98,9 +98,14 @@ pub fn check(connection: &Connection) -> Result<()> {
     let Some(remains) = Remains::find(connection)? else {
         return Ok(());
     };
-    // Who cannot write makes no catalog.
-    if remains.is_empty() || settings::check_writable(connection).is_err() {
+    if remains.is_empty() {
         return Ok(());
+    }
+    match settings::check_writable(connection) {
+        Ok(()) => {}
+        // Who cannot write makes no catalog.
+        Err(Error::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error),
     }
     let _lock = remains.archive.lock()?;
     let _mode = MoveMode::for_catalog(connection)?;

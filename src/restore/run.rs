@@ -125,7 +125,9 @@ impl Call<'_> {
         let found = survey(action)?;
         let conflicts = found.conflicts;
         let renumbered = match action {
-            OnConflict::Renumber => survey(OnConflict::Ignore)?.conflicts - conflicts,
+            OnConflict::Renumber => survey(OnConflict::Ignore)?
+                .conflicts
+                .saturating_sub(conflicts),
             _ => 0,
         };
         selection.clear()?;

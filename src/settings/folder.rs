@@ -17,7 +17,11 @@ use crate::storage::{self, Archive, Folder};
 /// from a stranger.
 pub fn below(folder: &str) -> Result<()> {
     let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    match !folder.contains('\0') && Path::new(folder).components().all(plain) {
+    let names = |component| matches!(component, Component::Normal(_));
+    let mut components = Path::new(folder).components();
+    // The database's own folder has other things in it.
+    let is_below = components.clone().all(plain) && components.any(names);
+    match !folder.contains('\0') && is_below {
         true => Ok(()),
         false => Err(Error::refused(format!(
             "archive_dir must be a folder below the database's own, not {folder}; any other folder \

@@ -83,6 +83,8 @@ pub struct LockedFile {
     file: ManuallyDrop<File>,
     /// Where a child finds the file.
     place: &'static AtomicI32,
+    /// The process that has the lock.
+    generation: u32,
 }
 
 impl LockedFile {
@@ -92,16 +94,19 @@ impl LockedFile {
         Self {
             file: ManuallyDrop::new(file),
             place,
+            generation: generation(),
         }
     }
 }
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        if self.place.swap(FREE, Ordering::AcqRel) == FREE {
-            // In a child, which has closed the descriptor: by now it may be that of another file.
+        if self.generation != generation() {
+            // In a child, which has closed the descriptor: by now it may be that of another file, and the
+            // place another lock's.
             return;
         }
+        self.place.store(FREE, Ordering::Release);
         // A process that is just being started may have the file, too, until it has forgotten its
         // parent's: closing it here would not unlock it. If it fails, closing is what is left.
         let _ = self.file.unlock();

@@ -44,7 +44,12 @@ impl Copies {
             let number = name
                 .strip_prefix(&self.prefix)
                 .and_then(|rest| rest.strip_suffix(EXTENSION));
-            if let Some(Ok(number)) = number.map(str::parse) {
+            let digits = |rest: &&str| rest.bytes().all(|c| c.is_ascii_digit());
+            let is_file =
+                |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+            if let Some(Ok(number)) = number.filter(digits).map(str::parse)
+                && is_file(&path)
+            {
                 copies.push((number, path));
             }
         }
@@ -53,6 +58,12 @@ impl Copies {
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>> {
+        if self.folder.is_symlink() {
+            let folder = self.folder.display();
+            return Err(Error::refused(format!(
+                "{folder} is a link, which may lead anywhere; put a folder in its place"
+            )));
+        }
         let entries = match fs::read_dir(&self.folder) {
             Err(error)
                 if matches!(
@@ -72,9 +83,15 @@ impl Copies {
     /// Makes a new copy: `write` fills the empty file. It has its name, and older ones go, only when it is
     /// whole and durable. The archive's lock must be held.
     pub fn add(&self, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        prepare(&self.folder, &self.access)?;
         let copies = self.list()?;
-        let number = copies.last().map_or(1, |(number, _)| number + 1);
+        prepare(&self.folder, &self.access)?;
+        let last = copies.last().map_or(0, |(number, _)| *number);
+        let number = last.checked_add(1).ok_or_else(|| {
+            let folder = self.folder.display();
+            Error::refused(format!(
+                "{folder} has a copy with the last number that there is"
+            ))
+        })?;
         let path = self
             .folder
             .join(format!("{}{number:08}{EXTENSION}", self.prefix));
