@@ -248,7 +248,8 @@ fn undeclared(db: *mut ffi::sqlite3, declaration: &CStr) -> Error {
         return rusqlite::Error::SqliteFailure(code, Some(message)).into();
     }
     let declaration = declaration.to_string_lossy();
-    Error::Internal(format!("cannot declare {declaration}: {message}"))
+    // A collation that the connection does not have, or a catalog that was changed.
+    Error::refused(format!("cannot declare {declaration}: {message}"))
 }
 
 unsafe extern "C" fn disconnect<T: Table>(table: *mut ffi::sqlite3_vtab) -> c_int {
