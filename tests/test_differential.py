@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import sqlite3
 import sys
 import tempfile
@@ -103,6 +104,9 @@ class Asker:
         got = self.answer(sql, parameters, ours, rows)
         expected = self.answer(sql, parameters, twins, rows)
         if isinstance(got, str) and isinstance(expected, str):
+            return None
+        if isinstance(got, str) and re.search(r"no such column: \w+\.rowid", got) and "(cold_" in sql.format_map(ours):
+            # SQLite leaves hidden columns out of a join in parentheses: an error, which the README names.
             return None
 
         def everything():
