@@ -125,6 +125,13 @@ pub fn data_version(connection: &Connection) -> Result<i64> {
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
+/// Whether the connection may see what others have not committed yet: where they share its cache
+/// (<https://www.sqlite.org/sharedcache.html>). [`data_version`] does not tell that from what stays.
+pub fn reads_uncommitted(connection: &Connection) -> Result<bool> {
+    let mut statement = connection.prepare_cached("PRAGMA read_uncommitted")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
 /// A number that changes with every change of the database's schema.
 pub fn schema_version(connection: &Connection) -> Result<i64> {
     let mut statement = connection.prepare_cached("PRAGMA main.schema_version")?;

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 
@@ -356,3 +357,29 @@ def test_temp_triggers_of_other_tables_are_no_obstacle(db):
     assert archive(db, "t", 7)["rows"] == 2
     db.execute("SELECT archive_restore('t')")
     assert notes(db) == 3
+
+
+def test_what_others_roll_back_is_not_archived(path, monkeypatch):
+    """Connections that share a cache may see what others have not committed."""
+
+    def shared():
+        uri = f"{path.as_uri()}?cache=shared"
+        return connect(uri, FAULTS_LIBRARY, uri=True, check_same_thread=False)
+
+    with closing(shared()) as db, closing(shared()) as writer:
+        db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)")
+        rows = [(n, f"2020-01-{n % 9 + 10}", "committed") for n in range(90)]
+        db.executemany("INSERT INTO t VALUES (?, ?, ?)", rows)
+        db.execute("PRAGMA read_uncommitted = 1")
+        monkeypatch.setenv("SQLITE_COLD_FAULT", "read.rows:1:sleep")
+        run = threading.Thread(target=archive, args=(db, "t", 7))
+        run.start()
+        time.sleep(0.5)
+        assert run.is_alive(), "the run was over before the change"
+        writer.execute("BEGIN")
+        writer.execute("UPDATE t SET v = 'rolled back'")
+        time.sleep(1)
+        writer.execute("ROLLBACK")
+        run.join()
+    with closing(connect(path)) as db:
+        assert db.execute("SELECT * FROM all_t ORDER BY id").fetchall() == rows

@@ -113,15 +113,18 @@ impl Publisher<'_> {
         }
     }
 
-    /// Whether the rows can be deleted by their keys alone: they have rowids, and nobody has
-    /// committed anything since they were read or, if other tables may refer to them, since that
-    /// was checked.
+    /// Whether the rows can be deleted by their keys alone: they have rowids, what was read was
+    /// committed, and nobody has committed anything since or, if other tables may refer to them, since
+    /// that was checked.
     fn is_unchanged(&self, publishing: &Publishing) -> Result<bool> {
         let (Publishing::New { read_at, .. }, Key::Rowid { .. }) =
             (publishing, &self.hot.table.key)
         else {
             return Ok(false);
         };
+        if sql::reads_uncommitted(self.hot.connection)? {
+            return Ok(false);
+        }
         let now = sql::data_version(self.hot.connection)?;
         Ok(*read_at == now && (self.hot.references.is_empty() || self.checked_at == now))
     }

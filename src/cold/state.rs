@@ -385,7 +385,9 @@ impl States {
         let state = TableState::read(&self.connection, &self.shape)?.map(Rc::new);
         // What a transaction has not committed yet could be rolled back, and the version would not
         // tell.
-        *self.known.borrow_mut() = match self.connection.is_autocommit() {
+        let is_final =
+            self.connection.is_autocommit() && !sql::reads_uncommitted(&self.connection)?;
+        *self.known.borrow_mut() = match is_final {
             true => state.clone().map(|state| (version, state)),
             false => None,
         };
