@@ -635,3 +635,23 @@ def test_a_link_in_the_place_of_the_folder_of_copies(db, path, tmp_path):
         archive(db, "t", 7)
     assert not list(elsewhere.iterdir())
     assert db.execute("SELECT count(*) FROM t").fetchone() == (9,)
+
+
+def test_a_table_that_was_built_anew_beside_an_emptied_catalog(db, path):
+    """Its place in the schema is another: the catalog's own table of places is made again."""
+    fill(db)
+    archive(db, "t", 7)
+    db.close()
+    with closing(sqlite3.connect(path)) as plain:
+        names = plain.execute("SELECT name FROM sqlite_schema WHERE name GLOB '_archive_*' AND type = 'table'")
+        for (name,) in names.fetchall():
+            plain.execute(f"DELETE FROM {name}")
+        plain.executescript(
+            "CREATE TABLE made_again (id INTEGER PRIMARY KEY AUTOINCREMENT, ts TEXT);"
+            "INSERT INTO made_again SELECT * FROM t; DROP TABLE t; ALTER TABLE made_again RENAME TO t"
+        )
+    with closing(connect(path)) as other:
+        start = time.monotonic()
+        recovered = call(other, "archive_recover()")
+        assert recovered["problems"] == [] and time.monotonic() - start < 20
+        assert other.execute("SELECT count(*) FROM all_t").fetchone() == (9,)

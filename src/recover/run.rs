@@ -60,7 +60,7 @@ pub fn archive_recover(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         if catalog::is_whole(connection)? {
             return Err(nothing_lost());
         }
-        transaction::renewing(connection, || make(connection, &remains))
+        make(connection, &remains)
     };
     let recovered = patiently(|| match dry_run {
         true => transaction::trial(connection, recover),
