@@ -174,7 +174,8 @@ def test_what_duckdb_spills_is_for_nobody_else(path, tmp_path):
     connection = create(path, 0o640)
     archive(connection, "t", 7)
     connection.execute("SELECT row FROM archive_query('SELECT count(*) FROM all_t')").fetchall()
-    spill = next((tmp_path / "archive" / "duckdb_spill").glob("*-0"))
+    entries = (tmp_path / "archive" / "duckdb_spill").iterdir()
+    spill = next(entry for entry in entries if entry.is_dir())
     assert stat.S_IMODE(spill.stat().st_mode) == 0o700
     assert stat.S_IMODE(spill.parent.stat().st_mode) == 0o750
     connection.close()
