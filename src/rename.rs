@@ -30,10 +30,14 @@ pub fn archive_rename(connection: &Connection, arguments: &[Value<'_>]) -> Resul
                 "{present} is in the database; rename it with ALTER TABLE, and its cold rows follow"
             )));
         }
-        if tables::find(connection, &new)?.is_some_and(|other| other.id != table.id) {
+        let other = tables::find(connection, &new)?.filter(|other| other.id != table.id);
+        if other.as_ref().is_some_and(|other| other.has_files) {
             return Err(Error::refused(format!("{new} has cold rows of its own")));
         }
         check_names(connection, &new)?;
+        if let Some(other) = other {
+            identity::make_room(connection, other)?;
+        }
         match check::find(connection, &new)? {
             // The same name: the table was created again, and that is what archive_adopt is for.
             Some(_) if new.eq_ignore_ascii_case(&table.name) => {

@@ -152,6 +152,9 @@ impl<'c> MoveMode<'c> {
     /// trigger could be gone after an error that nobody can handle.
     pub fn enter(connection: &'c Connection, table: &Table) -> Result<Self> {
         let mode = Self::for_catalog(connection)?;
+        if temp_triggers(connection, &table.name)?.is_empty() {
+            return Ok(mode);
+        }
         let name = table.qualified();
         let changes = [
             format!("DELETE FROM {name}"),
@@ -159,7 +162,12 @@ impl<'c> MoveMode<'c> {
         ];
         for change in changes {
             if runs_trigger(connection, &change)? {
-                return Err(temp_triggers(connection, &table.name)?);
+                let names = temp_triggers(connection, &table.name)?.join(", ");
+                return Err(Error::refused(format!(
+                    "the TEMP trigger {names} would fire for rows of {} that only move, and SQLite \
+                     cannot switch it off; drop it for the call, or call on another connection",
+                    table.name
+                )));
             }
         }
         Ok(mode)
@@ -192,18 +200,13 @@ fn runs_trigger(connection: &Connection, sql: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// The refusal that names the TEMP triggers of a table.
-fn temp_triggers(connection: &Connection, table: &str) -> Result<Error> {
+/// The TEMP triggers of all tables that have the name: of `main`'s, and of others.
+fn temp_triggers(connection: &Connection, table: &str) -> Result<Vec<String>> {
     let sql = "SELECT name FROM temp.sqlite_schema
                WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
     let mut statement = connection.prepare(sql)?;
-    let names = statement.query_map([table], |row| row.get::<_, String>(0))?;
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    Ok(Error::refused(format!(
-        "the TEMP trigger {} would fire for rows of {table} that only move, and SQLite cannot switch \
-         it off; drop it for the call, or call on another connection",
-        names.join(", ")
-    )))
+    let names = statement.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 impl Drop for MoveMode<'_> {

@@ -111,6 +111,17 @@ def test_ids_given_twice_are_reported(ten, path):
     assert summary["tables"][0]["shared_ids"] == 9
 
 
+def test_ids_that_cannot_be_counted_do_not_undo_what_was_done(ten, path):
+    """A damaged file of an earlier run: the rows have moved all the same, and the call says so."""
+    ten.execute("INSERT INTO t (id, at) VALUES (1, '2999-01-01')")
+    for file in path.parent.rglob("*.parquet"):
+        file.write_bytes(bytes(len(file.read_bytes())))
+    ten.execute("INSERT INTO t (id, at) VALUES (50, '2024-01-01'), (51, '2999-01-01')")
+    done = run(ten)
+    assert (done["rows"], done["shared_ids"], done["catalog_copy"]) == (2, None, "done")
+    assert call(ten, "SELECT archive_verify('t')")["problems"] != []
+
+
 def test_renumber(ten):
     """Cold rows whose id was given again come back under new ones, which no cold row has."""
     ten.execute("DROP VIEW all_t")

@@ -334,3 +334,26 @@ def test_a_statement_that_holds_an_older_state_is_told_at_once(path):
     assert time.monotonic() - start < 5
     query.fetchall()
     assert archive(db, "t", 7)["rows"] > 0
+
+
+def test_a_table_that_is_newer_than_the_catalog_is_registered_alone(db):
+    """SQLite drops no table while the statement that calls is being read; nobody waits for that."""
+    setup(db)
+    archive(db, "t", 7)
+    db.execute("CREATE TABLE newer (id INTEGER PRIMARY KEY, ts TEXT)")
+    start = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="call again, without FROM"):
+        db.execute("SELECT archive_policy(name, 7) FROM sqlite_schema WHERE name = 'newer'")
+    assert time.monotonic() - start < 5
+    db.execute("SELECT archive_policy('newer', 7)").fetchall()
+    again = "SELECT archive_policy(name, 8) FROM sqlite_schema WHERE name IN ('newer', 't')"
+    assert len(db.execute(again).fetchall()) == 2
+
+
+@pytest.mark.parametrize("ddl", ["CREATE TABLE _archive_old (x)", "CREATE VIEW _archive_v AS SELECT 1"])
+def test_names_like_those_of_the_catalog_may_be_the_applications(db, ddl):
+    """Only the names that the catalog has are its own."""
+    setup(db)
+    db.execute(ddl)
+    assert archive(db, "t", 7)["rows"] == 2
+    assert db.execute("SELECT count(*) FROM all_t").fetchone() == (3,)

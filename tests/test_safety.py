@@ -121,9 +121,41 @@ def test_a_column_added_during_a_run_keeps_its_values(path, other):
         other.execute("ALTER TABLE t ADD COLUMN extra")
         other.execute("UPDATE t SET extra = 'precious'")
         (changed,) = other.execute("SELECT count(*) FROM t").fetchone()
-    assert "changed the schema during the run" in run.result
+    assert "changed the schema of t during the run" in run.result
     assert 0 < changed < 303
     assert rows(path, "SELECT count(*), count(extra) FROM all_t") == [(303, changed)]
+
+
+OTHERS_DDL = {
+    "a new table": "CREATE TABLE unrelated (x)",
+    "an index of the table": "CREATE INDEX t_v ON t (v)",
+    "a policy of a newer table": "SELECT archive_policy('newer', 7)",
+}
+
+
+@pytest.mark.parametrize("ddl", OTHERS_DDL.values(), ids=OTHERS_DDL)
+def test_what_others_make_does_not_stop_a_run(path, other, ddl):
+    """Only a change of the table itself does."""
+    with closing(connect(path)) as connection:
+        archive(connection, "t", None, {"before": "2000-01-01"})
+        other.execute("CREATE TABLE newer (id INTEGER PRIMARY KEY, ts TEXT)")
+        other.execute("INSERT INTO newer (ts) VALUES ('2020-01-01')")
+        with stopped_at(path, "publish.begin:2", batch_size=50) as run:
+            connection.execute(ddl).fetchall()
+    assert run.result["rows"] == 300
+    assert len(rows(path)) == len(set(rows(path))) == 303
+
+
+def test_a_table_of_the_same_text_does_not_take_part_in_a_run(path, other):
+    """It is another table, whose rows are its own."""
+    (sql,) = other.execute("SELECT sql FROM sqlite_schema WHERE name = 't'").fetchone()
+    with stopped_at(path, "publish.begin:2", batch_size=50) as run:
+        hot = other.execute("SELECT * FROM t").fetchall()
+        other.executescript(f"BEGIN; DROP TABLE t; {sql};")
+        other.executemany("INSERT INTO t VALUES (?, ?, ?)", hot)
+        other.execute("COMMIT")
+    assert "changed the schema of t during the run" in run.result
+    assert other.execute("SELECT count(*) FROM t").fetchone() == (len(hot),)
 
 
 def test_a_column_added_after_a_killed_run_keeps_its_values(path, other):
@@ -357,6 +389,15 @@ def test_temp_triggers_of_other_tables_are_no_obstacle(db):
     assert archive(db, "t", 7)["rows"] == 2
     db.execute("SELECT archive_restore('t')")
     assert notes(db) == 3
+
+
+def test_a_function_that_only_the_application_has_is_no_obstacle(db, path):
+    """In a CHECK or a DEFAULT: deleting rows calls neither."""
+    db.create_function("own", 1, lambda value: 1, deterministic=True)
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT CHECK (own(ts)))")
+    db.execute("INSERT INTO t (ts) VALUES ('2020-01-01'), ('2020-01-02'), ('2999-01-01')")
+    with closing(connect(path)) as nightly:
+        assert archive(nightly, "t", 7)["rows"] == 2
 
 
 def test_what_others_roll_back_is_not_archived(path, monkeypatch):

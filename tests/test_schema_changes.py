@@ -275,6 +275,46 @@ def test_two_archived_tables_change_names(path, vacuum):
                 ]
 
 
+@pytest.mark.parametrize("has_files", [True, False], ids=["archived", "policy"])
+def test_a_table_takes_the_name_of_one_that_is_gone(path, has_files):
+    """Its cold rows follow; those of the other have a name of their own."""
+    twin = prepare(path, False)
+    with closing(connect(path)) as db:
+        if has_files:
+            insert(db, "other", 1, 800)
+            archive(db, "other", None, {"before": "2024-01-02"})
+        else:
+            db.execute("SELECT archive_policy('other', 7)").fetchall()
+    renamed = "DROP TABLE other; ALTER TABLE t RENAME TO other;"
+    twin.executescript(renamed)
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.executescript(renamed)
+    with closing(connect(path)) as db:
+        assert rows(db, "all_other") == rows(twin, "other")
+        assert archive(db, "other", None, {"before": "2024-01-03"})["rows"] == 3
+        assert rows(db, "all_other") == rows(twin, "other")
+        gone = db.execute("SELECT name FROM _archive_table WHERE place IS NULL").fetchall()
+        assert gone == ([("other_2",)] if has_files else [])
+        if has_files:
+            db.execute("SELECT archive_attach()").fetchall()
+            assert db.execute("SELECT count(*) FROM cold_other_2").fetchone() == (6,)
+        assert call(db, "SELECT archive_verify()")["problems"] == []
+
+
+def test_cold_rows_go_to_a_table_that_only_has_a_policy(path):
+    """archive_rename: what is registered without a cold row is nobody's."""
+    twin = prepare(path, False)
+    with closing(connect(path)) as db:
+        db.execute("SELECT archive_policy('other', 7)").fetchall()
+    with closing(sqlite3.connect(path, isolation_level=None)) as plain:
+        plain.executescript("DELETE FROM other; INSERT INTO other SELECT * FROM t; DROP TABLE t")
+    with closing(connect(path)) as db:
+        assert call(db, "SELECT archive_rename('t', 'other')")["problems"] == []
+        assert rows(db, "all_other") == rows(twin, "t")
+        assert db.execute("SELECT table_name FROM _archive_policy").fetchall() == [("other",)]
+        assert call(db, "SELECT archive_verify()")["problems"] == []
+
+
 @pytest.mark.parametrize("ddl", ["CREATE TABLE x (y)", "CREATE INDEX i ON t (mid)", "VACUUM"])
 @pytest.mark.parametrize("source", ["all_t", "cold_t"])
 def test_a_statement_prepared_after_another_ones_ddl(path, source, ddl):

@@ -5,13 +5,17 @@
 //! on exactly one side, and a run that dies is resumed from that number. Small files share a
 //! transaction.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::check;
 use super::layout::Layouts;
 use super::mover::{HotTable, Mover, Tally, Target};
 use super::pending::{Pending, Position, Publishing};
+use super::started::Checked;
 use crate::catalog::files::{self, NewEntry};
+use crate::catalog::identity;
 use crate::catalog::runs::{self, Moved};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -67,10 +71,11 @@ pub struct Publisher<'a> {
     /// Of the run in the catalog.
     pub run: i64,
     pub layouts: &'a Layouts,
-    /// `sql::data_version` before the references were checked.
-    pub checked_at: i64,
-    /// `sql::schema_version` when the run began.
-    pub schema_version: i64,
+    /// The archived table, in the catalog.
+    pub archived: i64,
+    pub checked: &'a Checked,
+    /// `sql::schema_version` when the table was looked at.
+    pub schema_version: Cell<i64>,
     /// The most rows that one transaction moves.
     pub batch_size: usize,
     pub pace: Pace,
@@ -126,7 +131,7 @@ impl Publisher<'_> {
             return Ok(false);
         }
         let now = sql::data_version(self.hot.connection)?;
-        Ok(*read_at == now && (self.hot.references.is_empty() || self.checked_at == now))
+        Ok(*read_at == now && (self.hot.references.is_empty() || self.checked.at == now))
     }
 
     /// One short transaction: moves the next rows of the first files, as many as the batch size and
@@ -204,15 +209,26 @@ impl Publisher<'_> {
     }
 
     /// Whether nobody else has committed anything since the run began. If somebody has changed the
-    /// schema, the run is over.
+    /// schema of the table, the run is over; that of others may change.
     fn is_quiet(&self) -> Result<bool> {
-        let quiet = self.checked_at == sql::data_version(self.hot.connection)?;
-        match quiet || sql::schema_version(self.hot.connection)? == self.schema_version {
-            true => Ok(quiet),
-            false => Err(Error::refused(
-                "another connection changed the schema during the run; call it again",
-            )),
+        let connection = self.hot.connection;
+        if self.checked.at == sql::data_version(connection)? {
+            return Ok(true);
         }
+        let version = sql::schema_version(connection)?;
+        if version != self.schema_version.get() {
+            let table = self.hot.table;
+            let same = identity::is_still(connection, table, self.archived)?
+                && self.checked.all == check::references(connection, table)?;
+            if !same {
+                return Err(Error::refused(format!(
+                    "another connection changed the schema of {} during the run; call it again",
+                    table.name
+                )));
+            }
+            self.schema_version.set(version);
+        }
+        Ok(false)
     }
 
     /// Moves the next rows of one file, at most `left`. With `compare` it stays within the row group

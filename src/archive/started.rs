@@ -1,5 +1,6 @@
 //! An archive run that has its place in the catalog: what was left unfinished, then the plan's rows.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -102,8 +103,9 @@ impl Started<'_> {
             folder: &self.archive.folder,
             run: self.run.id,
             layouts: &layouts,
-            checked_at: self.checked.at,
-            schema_version: self.schema_version,
+            archived: self.archived.id,
+            checked: self.checked,
+            schema_version: Cell::new(self.schema_version),
             batch_size: rule.options.batch_size,
             pace: pace(rule, self.own_transactions),
         };

@@ -18,6 +18,7 @@ use super::places::{ANCHOR, Entry, Places};
 use super::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
 use crate::sql::literal;
+use crate::sqlite::statement::is_locked_by_itself;
 use crate::table::{Column, Key, Table};
 
 /// Where an archived table is in the database.
@@ -137,6 +138,14 @@ pub fn of_table(connection: &Connection, name: &str) -> Result<Option<ArchivedTa
     Ok(same)
 }
 
+/// Whether `table` is in the database as it was read, and still is the archived table with this id.
+pub fn is_still(connection: &Connection, table: &Table, archived: i64) -> Result<bool> {
+    Ok(
+        Table::find(connection, &table.name)?.as_ref() == Some(table)
+            && of_table(connection, &table.name)?.is_some_and(|known| known.id == archived),
+    )
+}
+
 /// The archived table that a user means by `name`: one that has the name now or, if there is none,
 /// one that had it. There must be a catalog.
 pub fn find(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>> {
@@ -147,7 +156,7 @@ pub fn find(connection: &Connection, name: &str) -> Result<Option<ArchivedTable>
 }
 
 /// All archived tables, by name, each with what it is now. Where a table was renamed to the name of one
-/// that has no cold rows and is gone, it is the former.
+/// that is gone, it is the former, and the other has a name that is free.
 pub fn survey(connection: &Connection, places: &Places) -> Result<Vec<(ArchivedTable, Location)>> {
     let all = tables::all(connection)?;
     let mut taken = HashSet::new();
@@ -162,7 +171,24 @@ pub fn survey(connection: &Connection, places: &Places) -> Result<Vec<(ArchivedT
         };
         located.push((table, location));
     }
+    let names = located.iter().filter_map(|(_, location)| match location {
+        Location::Here(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    let names: HashSet<_> = names.collect();
+    for (table, location) in &mut located {
+        if !matches!(location, Location::Here(_))
+            && names.contains(&table.name.to_ascii_lowercase())
+        {
+            (table.name, *location) = (aside(table), Location::Missing);
+        }
+    }
     Ok(located)
+}
+
+/// The name of an archived table that is gone, and whose name another one has taken.
+fn aside(table: &ArchivedTable) -> String {
+    format!("{}_{}", table.name, table.id)
 }
 
 /// Notes where all archived tables are and what their columns are, so that what ALTER TABLE did since
@@ -177,13 +203,18 @@ pub fn refresh(connection: &Connection) -> Result<()> {
         }
     }
     for (mut table, location) in located {
-        let before = table.clone();
+        let mut before = table.clone();
         match location {
             Location::Here(name) => {
                 follow_name(connection, &mut table, name)?;
                 settle(connection, &mut places, &mut table)?;
             }
             Location::Recreated | Location::Missing => {
+                // It may have made room for one before it.
+                let Some(present) = tables::get(connection, table.id)? else {
+                    continue;
+                };
+                (table, before) = (present.clone(), present);
                 table.place = None;
                 if tables::forget_unused(connection, &table)? {
                     continue;
@@ -210,10 +241,20 @@ fn follow_name(connection: &Connection, table: &mut ArchivedTable, name: String)
         return Ok(());
     }
     if let Some(other) = tables::find(connection, &name)?.filter(|other| other.id != table.id) {
-        rename(connection, &other, &format!("{name}_{}", other.id))?;
+        make_room(connection, other)?;
     }
     move_policy(connection, &table.name, &name)?;
     table.name = name;
+    Ok(())
+}
+
+/// Takes the name, and the table that has it, from an archived table that is gone or has no cold rows. Its
+/// history stays, and so does a policy for the name.
+pub fn make_room(connection: &Connection, mut other: ArchivedTable) -> Result<()> {
+    other.name = aside(&other);
+    other.place = None;
+    tables::update(connection, &other)?;
+    tables::forget_unused(connection, &other)?;
     Ok(())
 }
 
@@ -274,9 +315,8 @@ fn stand<'p>(
     let place = places.named(&table.name).ok_or_else(missing)?.place;
     let old = places.anchor()?;
     if place.rowid > old.rowid {
-        connection.execute_batch(&format!(
-            "DROP TABLE main.{ANCHOR}; CREATE TABLE main.{ANCHOR} (unused);"
-        ))?;
+        drop_anchor(connection)?;
+        connection.execute_batch(&format!("CREATE TABLE main.{ANCHOR} (unused)"))?;
         *places = Places::read(connection)?;
         let new = places.anchor()?;
         // Every other registered table is where it was, or has been told from the one that has its name.
@@ -288,6 +328,19 @@ fn stand<'p>(
     table.place = Some(entry.place);
     entry.head().clone_into(&mut table.head);
     Ok(entry)
+}
+
+/// SQLite drops no table while another statement of the connection is being read. That one waits for
+/// this call, so nobody is to wait for it.
+fn drop_anchor(connection: &Connection) -> Result<()> {
+    match connection.execute_batch(&format!("DROP TABLE main.{ANCHOR}")) {
+        Err(_) if is_locked_by_itself(connection) => Err(Error::refused(
+            "a table that is newer than the archive catalog can only be registered while no other \
+             statement of the connection is being read: read it to its end or reset it, then call \
+             again, without FROM",
+        )),
+        dropped => Ok(dropped?),
+    }
 }
 
 /// The archived table that `hot` is, with everything known of it brought up to date; it is registered

@@ -75,23 +75,27 @@ fn condition(connection: &Connection) -> Result<Condition> {
                  AND type IN ('table', 'view')";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
-    let mut present = false;
     let mut found = [false; TABLES.len()];
     while let Some(row) = rows.next()? {
-        present = true;
+        let name = row.get_ref(2)?.as_str().unwrap_or_default();
+        let ours = TABLES.iter().zip(&mut found);
+        let Some((table, found)) = ours
+            .into_iter()
+            .find(|(table, _)| table.eq_ignore_ascii_case(name))
+        else {
+            // The application's own.
+            continue;
+        };
         if row.get_ref(0)?.as_str() != Ok("table") || is_virtual(row.get_ref(1)?) {
             // A view could run what its author likes.
-            return Err(Error::refused(
-                "the archive catalog is damaged: a name that begins with _archive_ is not a table",
-            ));
+            return Err(Error::refused(format!(
+                "the archive catalog is damaged: {table} is not an ordinary table"
+            )));
         }
-        let name = row.get_ref(2)?.as_str().unwrap_or_default();
-        for (table, found) in TABLES.iter().zip(&mut found) {
-            *found |= table.eq_ignore_ascii_case(name);
-        }
+        *found = true;
     }
     drop(rows);
-    if !present {
+    if !found.contains(&true) {
         return Ok(Condition::Absent);
     }
     let missing = TABLES.iter().zip(found).find(|(_, found)| !found);

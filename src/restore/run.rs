@@ -165,12 +165,8 @@ impl Call<'_> {
         let checked_at = sql::data_version(connection)?;
         let (run, schema_version) = write_transaction(connection, || {
             // From here on the catalog and the schema are known: until now they could change.
-            let found = Table::find(connection, &self.hot.name)?;
             identity::refresh(connection)?;
-            let known = identity::of_table(connection, &self.hot.name)?;
-            if found.as_ref() != Some(self.hot)
-                || known.map(|table| table.id) != Some(self.archived.id)
-            {
+            if !identity::is_still(connection, self.hot, self.archived.id)? {
                 return Err(Error::refused(format!(
                     "another connection has just changed the schema of {}; call it again",
                     self.hot.name

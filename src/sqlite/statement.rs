@@ -45,6 +45,13 @@ pub fn is_held_back(connection: &Connection) -> bool {
     }
 }
 
+/// Whether the last call failed because of a statement of this connection that has not ended, and not of
+/// one that shares its cache.
+pub fn is_locked_by_itself(connection: &Connection) -> bool {
+    // SAFETY: the handle is valid while `connection` lives.
+    unsafe { ffi::sqlite3_extended_errcode(connection.handle()) == ffi::SQLITE_LOCKED }
+}
+
 /// A query at one of its rows.
 ///
 /// rusqlite's statements borrow their connection, so none can be kept between two calls of a cursor.
