@@ -102,6 +102,20 @@ impl Error {
         }
     }
 
+    /// Whether it is about what was asked, rather than an interrupt, lack of memory, or a failure of the
+    /// database or the system.
+    pub fn is_mistake(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Sqlite(error) => {
+                let failure = error.sqlite_error();
+                failure.is_some_and(|failure| failure.extended_code == ffi::SQLITE_ERROR)
+                    && !self.is_interrupt()
+            }
+            _ => false,
+        }
+    }
+
     /// Another connection holds a lock that this one needs; the same call may succeed later.
     pub fn is_busy(&self) -> bool {
         if let Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) = self

@@ -258,11 +258,14 @@ fn find_key(
         )));
     };
     let qualified = format!("main.{}", quote(table));
-    if connection
-        .prepare(&format!("SELECT {name} FROM {qualified}"))
-        .is_err()
-    {
-        return primary_key(connection, table, columns).map(Key::Primary);
+    let rowid = connection.prepare(&format!("SELECT {name} FROM {qualified}"));
+    match rowid.map(drop).map_err(Error::from) {
+        Ok(()) => {}
+        // No such column.
+        Err(error) if error.is_mistake() => {
+            return primary_key(connection, table, columns).map(Key::Primary);
+        }
+        Err(error) => return Err(error),
     }
     // `INTEGER PRIMARY KEY DESC` is not an alias; what tells is that it has an index of its own.
     let has_index: bool = connection.query_row(

@@ -111,6 +111,15 @@ def test_the_newest_are_kept(path, monkeypatch):
     monkeypatch.setenv("SQLITE_COLD_NOW", "2020-01-01T00:00:00Z")
     result = backup(db)
     assert os.path.exists(result["path"]) and result["kept"] == 3
+    # Those of a clock that was ahead do not keep the place of newer ones.
+    for year in (2031, 2032):
+        monkeypatch.setenv("SQLITE_COLD_NOW", f"{year}-01-01T00:00:00Z")
+        backup(db)
+    for day in (6, 7, 8):
+        monkeypatch.setenv("SQLITE_COLD_NOW", f"2026-01-0{day}T03:30:00Z")
+        assert backup(db)["kept"] == 3
+    kept = [name for name in names(folder) if name.endswith("033000Z.db")]
+    assert kept == [f"test-2026010{day}T033000Z.db" for day in (6, 7, 8)]
     db.execute("SELECT archive_config('backup_keep', 1)")
     monkeypatch.setenv("SQLITE_COLD_NOW", "2026-02-01T00:00:00Z")
     assert backup(db)["kept"] == 1
@@ -433,9 +442,11 @@ print(worst)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs select on a pipe")
-def test_a_writer_waits_for_less_than_a_copy_takes(db, path, tmp_path):
+@pytest.mark.parametrize("mode", ["delete", "memory"])
+def test_a_writer_waits_for_less_than_a_copy_takes(db, path, tmp_path, mode):
     """With a rollback journal nobody can commit while the database is read. What is copied is not copied
     again when somebody has: it is only looked at."""
+    db.execute(f"PRAGMA journal_mode = {mode}")
     db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)")
     db.execute("CREATE TABLE w (n)")
     db.execute("INSERT INTO w VALUES (0)")
@@ -457,7 +468,7 @@ def test_a_writer_waits_for_less_than_a_copy_takes(db, path, tmp_path):
     assert sorted(ratios)[2] < 0.6, ratios
 
 
-@pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "memory"])
 def test_a_copy_is_of_one_state_while_pages_come_and_go(db, path, tmp_path, mode):
     """The database grows, shrinks and is vacuumed between the turns of the copy."""
     db.execute("PRAGMA page_size = 1024")

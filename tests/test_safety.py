@@ -260,19 +260,27 @@ def can_trace(tmp_path):
     return shutil.which("strace") and subprocess.run(test, capture_output=True).returncode == 0
 
 
-def test_files_and_folders_are_durable_before_they_are_published(path, other, tmp_path):
-    """P2: before the first publishing transaction the file and each folder above it were fsynced."""
+@pytest.mark.parametrize("place", ["beside", "elsewhere"])
+def test_files_and_folders_are_durable_before_they_are_published(
+    path, other, tmp_path, monkeypatch, place
+):
+    """P2: before the first publishing transaction the file was fsynced, and so was each folder above it
+    that is new, and the one that those are in."""
     if not can_trace(tmp_path):
         pytest.skip("strace is not there, or may not trace")
     other.execute("DELETE FROM t WHERE ts <> '2020-01-01'")
     log = tmp_path / "trace"
+    home = path.parent
+    if place == "elsewhere":
+        home = tmp_path / "other"
+        home.mkdir()
+        monkeypatch.setenv("ARCHIVE_DIR", str(home / "a" / "b" / "c" / "d"))
     killed_at(path, "publish.begin:1", *("strace", "-f", "-y", "-e", "trace=fsync", "-o", log))
-    (file,) = path.parent.rglob("*.parquet")
+    (file,) = home.rglob("*.parquet")
     traced = log.read_text()
-    root = path.parent / "archive" / "parquet"
     for place in (file, *file.parents):
         assert f"<{place}>)" in traced, place
-        if place == root:
+        if place == home:
             break
 
 

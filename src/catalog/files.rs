@@ -1,8 +1,9 @@
 //! Cold files in the catalog.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::tables;
 use crate::cold::range::{Kinds, Range};
@@ -63,59 +64,72 @@ const SELECT: &str =
             dead
      FROM main._archive_file";
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<FileEntry> {
-    // The CHECKs of the table can be switched off.
-    let (id, rows, published): (i64, usize, usize) = (row.get(0)?, row.get(3)?, row.get(5)?);
-    let (row_groups, dead): (usize, usize) = (row.get(4)?, row.get(9)?);
-    if published > rows || !(0..1 << 31).contains(&id) {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(5, row.get(5)?));
-    }
-    if dead > published {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(9, row.get(9)?));
-    }
-    // Who goes through them makes room for as many.
-    if !(1..=MAX_VALUES).contains(&rows) || !(1..=MAX_GROUPS).contains(&row_groups) {
-        return Err(rusqlite::Error::IntegralValueOutOfRange(4, row.get(4)?));
-    }
-    let blocks = row.get_ref(8)?.as_blob()?.as_chunks::<8>().0;
-    let seal = Seal {
-        bytes: row.get(6)?,
-        checksum: row.get(7)?,
-        blocks: blocks.iter().map(|sum| u64::from_le_bytes(*sum)).collect(),
+fn from_row(row: &Row<'_>) -> Result<FileEntry> {
+    let path: String = row.get(2)?;
+    let impossible = |column: &str| {
+        Error::refused(format!(
+            "the archive catalog is damaged: {column} of the file {path} cannot be right; archive_verify() \
+             names all that is wrong"
+        ))
     };
+    // The CHECKs of the table can be switched off. Who goes through rows and groups makes room for as many.
+    let number = |position: usize, name: &str, range: RangeInclusive<usize>| {
+        let number = usize::try_from(row.get::<_, i64>(position)?).ok();
+        let number = number.filter(|number| range.contains(number));
+        number.ok_or_else(|| impossible(name))
+    };
+    let rows = number(3, "rows", 1..=MAX_VALUES)?;
+    let row_groups = number(4, "row_groups", 1..=MAX_GROUPS)?;
+    let published = number(5, "published", 0..=rows)?;
+    let dead = number(9, "dead", 0..=published)?;
+    let id = Some(row.get(0)?).filter(|id| (0..1 << 31).contains(id));
+    let id = id.ok_or_else(|| impossible("id"))?;
+    let blocks = row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?;
+    let blocks = blocks.as_chunks::<8>().0;
     Ok(FileEntry {
         id,
         schema: row.get(1)?,
         record: FileRecord {
-            path: row.get(2)?,
+            path,
             rows,
             row_groups,
-            seal,
+            seal: Seal {
+                bytes: row.get(6)?,
+                checksum: row.get(7)?,
+                blocks: blocks.iter().map(|sum| u64::from_le_bytes(*sum)).collect(),
+            },
         },
         published,
         dead,
     })
 }
 
+/// The files that a query finds.
+fn query(connection: &Connection, sql: &str, parameters: impl Params) -> Result<Vec<FileEntry>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut files = Vec::new();
+    while let Some(row) = rows.next()? {
+        files.push(from_row(row)?);
+    }
+    Ok(files)
+}
+
 fn select(connection: &Connection, condition: &str, table: i64) -> Result<Vec<FileEntry>> {
     let sql = format!("{SELECT} WHERE table_id = ?1 AND {condition}");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let files = statement.query_map([table], from_row)?;
-    Ok(files.collect::<Result<_, _>>()?)
+    query(connection, &sql, [table])
 }
 
 /// The file with this id, if it has rows that count.
 pub fn find(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
     let sql = format!("{SELECT} WHERE id = ?1 AND published > dead");
-    let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_row([file], from_row).optional()?)
+    Ok(query(connection, &sql, [file])?.pop())
 }
 
 /// The file with this id, whether it has rows that count or not.
 pub fn get(connection: &Connection, file: i64) -> Result<Option<FileEntry>> {
     let sql = format!("{SELECT} WHERE id = ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
-    Ok(statement.query_row([file], from_row).optional()?)
+    Ok(query(connection, &sql, [file])?.pop())
 }
 
 /// The files of a table that have rows that count, oldest first.
@@ -143,10 +157,8 @@ pub fn unfinished(
         "{SELECT} WHERE table_id = ?1 AND published < rows AND (NOT ({STAGED})
              OR NOT (staged_at >= ?2 AND staged_at < ?3) AND time_min < ?4) ORDER BY id"
     );
-    let mut statement = connection.prepare_cached(&sql)?;
     let parameters = (table, &waiting.start, &waiting.end, cutoff);
-    let files = statement.query_map(parameters, from_row)?;
-    Ok(files.collect::<Result<_, _>>()?)
+    query(connection, &sql, parameters)
 }
 
 /// The files whose rows are all hot still, for a grace period.
@@ -337,8 +349,7 @@ pub fn in_the_way() -> Error {
 /// returns whether that was so.
 pub fn remove_if_empty(connection: &Connection, file: i64) -> Result<bool> {
     let sql = format!("{SELECT} WHERE id = ?1 AND dead = rows");
-    let mut statement = connection.prepare_cached(&sql)?;
-    match statement.query_row([file], from_row).optional()? {
+    match query(connection, &sql, [file])?.pop() {
         Some(file) => remove(connection, &file).map(|()| true),
         None => Ok(false),
     }

@@ -23,11 +23,14 @@ pub fn check(connection: &Connection, source: &str, condition: Option<&str>) -> 
         return Ok(());
     };
     for statement in statements(source, text) {
-        statement.prepare(connection).map_err(|reason| {
-            Error::refused(format!(
-                "option where is not an SQL expression: {text}: {reason}"
-            ))
-        })?;
+        statement
+            .prepare(connection)
+            .map_err(|reason| match reason.is_mistake() {
+                true => Error::refused(format!(
+                    "option where is not an SQL expression: {text}: {reason}"
+                )),
+                false => reason,
+            })?;
     }
     Ok(())
 }

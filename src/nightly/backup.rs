@@ -314,20 +314,14 @@ fn own_folder(database: Option<&Path>) -> Result<PathBuf> {
         ));
     };
     let folder = home.join(FOLDER);
+    storage::check_beside(&folder, home, "give the path of the folder")?;
     storage::prepare(&folder, &Access::of(database))?;
-    let real = folder.canonicalize().map_err(Error::io(&folder))?;
-    // A database from a stranger may come with a link, and must not make us write elsewhere.
-    if !real.starts_with(home.canonicalize().map_err(Error::io(home))?) {
-        return Err(Error::refused(format!(
-            "{} is a link that leads away from the database; give the path of the folder",
-            folder.display()
-        )));
-    }
     Ok(folder)
 }
 
 /// Removes all but the newest `keep` backups; returns how many there are then, and which went. `new` is
-/// the one that was just made: it stays, whatever the clock said before.
+/// the one that was just made: it stays. One that is named by a later time was made before it all the same,
+/// while the clock was wrong: such names go first, or they would keep the place of true ones for ever.
 fn rotate(place: &Place, new: &Path, keep: usize) -> Result<(Option<usize>, Vec<PathBuf>)> {
     let mut older = Vec::new();
     for entry in fs::read_dir(&place.folder).map_err(Error::io(&place.folder))? {
@@ -340,7 +334,8 @@ fn rotate(place: &Place, new: &Path, keep: usize) -> Result<(Option<usize>, Vec<
             older.push((order, entry.path()));
         }
     }
-    older.sort();
+    let latest = new.file_name().and_then(|name| place.order(name));
+    older.sort_by_cached_key(|(order, _)| (latest.as_ref() >= Some(order), order.clone()));
     let surplus = (older.len() + 1).saturating_sub(keep.max(1));
     let mut removed = Vec::new();
     for (_, path) in older.iter().take(surplus) {

@@ -27,8 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// journal it is made in short turns.
 pub fn copy(source: &Connection, target: &Path) -> Result<()> {
     let journal = patiently(|| journal_mode(source))?;
-    let has_journal = !["wal", "memory"].contains(&journal.as_str());
-    match has_journal && passes::copy(source, target)? {
+    match journal != "wal" && passes::copy(source, target)? {
         true => Ok(()),
         false => copy_pages(source, target),
     }

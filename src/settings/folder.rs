@@ -88,15 +88,9 @@ fn archive_root(database: Option<&Path>, config: &Config) -> Result<PathBuf> {
     let absolute = std::path::absolute(database).map_err(Error::io(database))?;
     let home = absolute.parent().unwrap_or(&absolute);
     let root = home.join(folder);
-    if source != "environment" && root.try_exists().map_err(Error::io(&root))? {
-        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
-        if !real(&root)?.starts_with(real(home)?) {
-            return Err(Error::refused(format!(
-                "{} is a link that leads away from the database; set the environment variable \
-                 ARCHIVE_DIR to use it",
-                root.display()
-            )));
-        }
+    if source != "environment" {
+        let way_out = "set the environment variable ARCHIVE_DIR to use it";
+        storage::check_beside(&root, home, way_out)?;
     }
     Ok(root)
 }

@@ -29,8 +29,8 @@ type Judge = Box<dyn FnMut(Action<'_>) -> bool>;
 /// A connection of our own, none of whose statements can be prepared that has a part which is refused.
 pub struct Judged {
     connection: Connection,
-    /// It is used until the connection is closed, which comes first.
-    _judge: Box<Judge>,
+    /// Of this connection alone.
+    judge: *mut Judge,
 }
 
 impl Judged {
@@ -38,25 +38,34 @@ impl Judged {
         connection: Connection,
         judge: impl FnMut(Action<'_>) -> bool + 'static,
     ) -> Result<Self> {
-        let mut judge: Box<Judge> = Box::new(Box::new(judge));
-        let place: *mut Judge = &raw mut *judge;
-        // SAFETY: the handle is valid; `place` stays where it is, and is there, until after the
-        // connection is closed.
+        let judged = Self {
+            connection,
+            judge: Box::into_raw(Box::new(Box::new(judge))),
+        };
+        // SAFETY: the handle is valid; the judge is there until `drop` takes it back from SQLite.
         let code = unsafe {
-            let db = connection.handle();
-            ffi::sqlite3_set_authorizer(db, Some(authorize), place.cast())
+            let db = judged.connection.handle();
+            ffi::sqlite3_set_authorizer(db, Some(authorize), judged.judge.cast())
         };
         match code {
-            ffi::SQLITE_OK => Ok(Self {
-                connection,
-                _judge: judge,
-            }),
+            ffi::SQLITE_OK => Ok(judged),
             code => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None).into()),
         }
     }
 
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+impl Drop for Judged {
+    fn drop(&mut self) {
+        // SAFETY: the handle is valid; once SQLite no longer knows the judge, `new` was the last to have it.
+        unsafe {
+            let db = self.connection.handle();
+            ffi::sqlite3_set_authorizer(db, None, std::ptr::null_mut());
+            drop(Box::from_raw(self.judge));
+        }
     }
 }
 

@@ -73,9 +73,7 @@ impl Folder {
     /// Creates a new file at `relative`, with its folders.
     pub fn create(&self, relative: &str) -> Result<NewFile> {
         let path = self.root.join(checked(relative)?);
-        if let Some(present) = path.ancestors().find(|folder| folder.exists()) {
-            self.check_inside(present)?;
-        }
+        self.check_inside(&path)?;
         let file = create_with_folders(&path, &self.access).map_err(Error::io(&path))?;
         Ok(NewFile::new(file, path, self.root.clone()))
     }
@@ -141,17 +139,45 @@ impl Folder {
 
     /// Follows symbolic links and refuses a path that ends up outside the archive folder.
     fn check_inside(&self, path: &Path) -> Result<()> {
-        let real = |path: &Path| path.canonicalize().map_err(Error::io(path));
-        let path_itself = real(path)?;
-        let root = self.real_root.get_or_try_init(|| real(&self.root))?;
+        let real = || self.root.canonicalize().map_err(Error::io(&self.root));
+        let place = real_place(path)?;
+        let is_below = |root: &Path| place.as_ref().is_some_and(|place| place.starts_with(root));
         // The folder may have been moved, and a link put in its place.
-        match path_itself.starts_with(root) || path_itself.starts_with(real(&self.root)?) {
+        match is_below(self.real_root.get_or_try_init(real)?) || is_below(&real()?) {
             true => Ok(()),
             false => Err(Error::refused(format!(
                 "{} leads out of the archive folder",
                 path.display()
             ))),
         }
+    }
+}
+
+/// Where links lead that are in a path, as far as it is there; `None` if one leads to nothing.
+fn real_place(path: &Path) -> Result<Option<PathBuf>> {
+    for folder in path.ancestors() {
+        match folder.canonicalize() {
+            Ok(real) => return Ok(Some(real)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(folder)(error));
+            }
+            Err(_) if fs::symlink_metadata(folder).is_ok() => return Ok(None),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a folder beside a database from which a link leads away: the database, and the link, may be a
+/// stranger's. `way_out` is what its user can do.
+pub fn check_beside(folder: &Path, home: &Path, way_out: &str) -> Result<()> {
+    let home = home.canonicalize().map_err(Error::io(home))?;
+    match real_place(folder)?.is_some_and(|place| place.starts_with(home)) {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "{} is, or is below, a link that leads away from the database; {way_out}",
+            folder.display()
+        ))),
     }
 }
 
@@ -343,16 +369,18 @@ fn create_with_folders(path: &Path, access: &Access) -> io::Result<File> {
     create()
 }
 
-/// Makes sure that a folder beside the database is there.
+/// Makes sure that a folder is there, and that it is on the disk in the folders that it is in.
 pub fn prepare(root: &Path, access: &Access) -> Result<()> {
-    if !root.try_exists().map_err(Error::io(root))? {
-        access.create_folders(root).map_err(Error::io(root))?;
-        // Its entries in the folders above; those may not be ours to open.
-        root.ancestors()
-            .skip(1)
-            .take(2)
-            .for_each(|folder| drop(sync_folder(folder)));
-    }
+    /// An archive folder and the one it is in: a run may have died after it had made them.
+    const OWN: usize = 2;
+    let missing = |folder: &&Path| !folder.exists();
+    let new = root.ancestors().take_while(missing).count();
+    access.create_folders(root).map_err(Error::io(root))?;
+    // Those above may not be ours to open.
+    root.ancestors()
+        .skip(1)
+        .take(new.max(OWN))
+        .for_each(|folder| drop(sync_folder(folder)));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension, ffi};
+use rusqlite::{Connection, OptionalExtension};
 use serde_json::{Value as Json, json};
 
 pub use self::row::is_failure;
@@ -173,14 +173,7 @@ fn shared_ids(connection: &Connection, table: i64) -> Result<Option<String>> {
 
 /// Whether an error is one of ours, which SQLite has handed on, rather than one of the database.
 fn is_own(error: &Error) -> bool {
-    match error {
-        error if error.is_interrupt() => false,
-        Error::Sqlite(rusqlite::Error::SqliteFailure(code, _)) => {
-            code.extended_code == ffi::SQLITE_ERROR
-        }
-        Error::Sqlite(_) => false,
-        _ => true,
-    }
+    !matches!(error, Error::Sqlite(_)) || error.is_mistake()
 }
 
 /// If the file at `path` is, byte for byte, another one of the catalog: which.
