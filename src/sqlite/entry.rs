@@ -79,12 +79,63 @@ unsafe fn initialize(
     load: fn(Connection) -> rusqlite::Result<bool>,
 ) -> c_int {
     panic::silence();
+    // SAFETY: by contract.
+    if unsafe { refuse_older(api, message) } {
+        return ffi::SQLITE_ERROR;
+    }
     routines::remember(api);
     // SAFETY: by contract. Both crates keep the table of functions for themselves.
     unsafe {
         faux_sqlite_extension_init2(api.cast());
         Connection::extension_init2(db, message, api, load)
     }
+}
+
+/// Whether SQLite is older than what rusqlite is bound to, and that is said in `message`. rusqlite would find
+/// out, too, but calls functions before that which it has not got: the host process would end.
+///
+/// # Safety
+/// As for [`sqlite3_cold_init`].
+unsafe fn refuse_older(api: *mut ffi::sqlite3_api_routines, message: *mut *mut c_char) -> bool {
+    const OLDEST: c_int = ffi::SQLITE_VERSION_NUMBER;
+    // SAFETY: by contract; what the first versions had is there in all.
+    let Some(api) = (unsafe { api.as_ref() }) else {
+        return true;
+    };
+    // SAFETY: SQLite's own function.
+    let version = api
+        .libversion_number
+        .map_or(0, |version| unsafe { version() });
+    if version >= OLDEST {
+        return false;
+    }
+    let (text, length) = {
+        let name = |number| {
+            format!(
+                "{}.{}.{}",
+                number / 1_000_000,
+                number / 1_000 % 1_000,
+                number % 1_000
+            )
+        };
+        let (oldest, version) = (name(OLDEST), name(version));
+        let text = format!("sqlite-cold needs SQLite {oldest} or newer; this is {version}\0");
+        let length = c_int::try_from(text.len()).unwrap_or_default();
+        (text, length)
+    };
+    if let Some(malloc) = api.malloc
+        && !message.is_null()
+    {
+        // SAFETY: SQLite frees the message with its own allocator; it is as long as the text.
+        unsafe {
+            let copy = malloc(length).cast::<u8>();
+            if !copy.is_null() {
+                copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            }
+            *message = copy.cast();
+        }
+    }
+    true
 }
 
 /// Adds functions and tables; `true` so that the library stays loaded.
@@ -102,4 +153,42 @@ fn load(connection: Connection, surface: Surface) -> rusqlite::Result<bool> {
             rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ERROR), message)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::alloc::Layout;
+    use std::ffi::{CStr, c_void};
+    use std::{mem, ptr};
+
+    use super::*;
+
+    extern "C" fn version() -> c_int {
+        3_031_001
+    }
+
+    unsafe extern "C" fn malloc(bytes: c_int) -> *mut c_void {
+        let layout = Layout::array::<u8>(bytes.try_into().unwrap()).unwrap();
+        // SAFETY: the test asks for some bytes, and lets them leak.
+        unsafe { std::alloc::alloc(layout).cast() }
+    }
+
+    #[test]
+    fn an_older_sqlite_is_told_what_is_needed() {
+        // SAFETY: none of its functions is there.
+        let mut api: ffi::sqlite3_api_routines = unsafe { mem::zeroed() };
+        api.libversion_number = Some(version);
+        api.malloc = Some(malloc);
+        let mut message = ptr::null_mut();
+        // SAFETY: an older SQLite's table; the connection is not used.
+        let message = unsafe {
+            let code = sqlite3_cold_init(ptr::null_mut(), &raw mut message, &raw mut api);
+            assert_eq!(code, ffi::SQLITE_ERROR);
+            CStr::from_ptr(message).to_str().unwrap()
+        };
+        assert_eq!(
+            message,
+            "sqlite-cold needs SQLite 3.34.1 or newer; this is 3.31.1"
+        );
+    }
 }
