@@ -1,9 +1,12 @@
 """What the tests share: the library under test, databases, and the plain truth to compare with."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pathlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -33,8 +36,19 @@ for variable in (
     os.environ.pop(variable, None)
 
 
+@functools.cache
+def copy_of(library):
+    """A copy of the library, which goes when the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return pathlib.Path(shutil.copy(library, folder.name))
+
+
 def load(connection, library=LIBRARY):
-    """Loads the extension into a connection of Python's sqlite3."""
+    """Loads the extension into a connection of Python's sqlite3, or of apsw, which has a SQLite of its own:
+    one file serves one SQLite library of a process."""
+    if not isinstance(connection, sqlite3.Connection):
+        library = copy_of(library)
     connection.enable_load_extension(True)
     connection.load_extension(str(library.with_suffix("")))
     return connection

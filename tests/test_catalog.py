@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import LIBRARY, archive, connect
+from conftest import archive, connect, load
 
 
 def call(db, sql, *parameters):
@@ -175,8 +175,7 @@ def test_comments_can_be_switched_off(path):
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_COMMENTS, 0)
     with pytest.raises(apsw.SQLError):
         db.execute("SELECT 1 -- one")
-    db.enable_load_extension(True)
-    db.load_extension(str(LIBRARY.with_suffix("")))
+    load(db)
     db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, created_at TEXT)")
     db.execute("INSERT INTO t VALUES (1, '2020-01-01'), (2, '2020-01-02'), (3, '2999-01-01')")
     calls = [

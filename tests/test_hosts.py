@@ -65,15 +65,10 @@ def test_pythons_sqlite3(path):
 def apsw_connect(path, hardened=False):
     """The newest SQLite; `hardened` is how a careful application opens a stranger's database."""
     connection = apsw.Connection(str(path))
-    connection.enable_load_extension(True)
     if hardened:
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    # One file serves one SQLite library of a process, and the other tests' is Python's.
-    library = path.with_name("apsw.so")
-    if not library.exists():
-        shutil.copy(LIBRARY, library)
-    connection.load_extension(str(library))
+    load(connection)
     connection.enable_load_extension(False)
     return connection
 
@@ -98,6 +93,40 @@ def test_the_newest_sqlite(hardened, path):
     """apsw's SQLite, also with trusted_schema off and in defensive mode."""
     check_story(list(tell_in_apsw(path, hardened)))
     check_plain(path)
+
+
+TWO_SQLITES = """
+import sqlite3, sys
+import apsw
+path, library = sys.argv[1:]
+
+def load(connection):
+    connection.enable_load_extension(True)
+    connection.load_extension(library)
+    return connection
+
+first = load(sqlite3.connect(path))
+rows = first.execute("SELECT * FROM archive_status")
+try:
+    load(apsw.Connection(path))
+except Exception as error:
+    print(error)
+print(rows.fetchall(), first.execute("SELECT count(*) FROM archive_history").fetchall())
+first.close()
+second = load(apsw.Connection(path))
+print(second.execute("SELECT count(*) FROM archive_history").fetchall())
+"""
+
+
+def test_two_sqlites_of_a_process_do_not_share_a_file(path):
+    """The functions that it calls are those of one SQLite: with connections of another it would crash."""
+    result = subprocess.run(
+        [sys.executable, "-c", TWO_SQLITES, path, ENTRY], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    refused, first, second = result.stdout.splitlines()
+    assert "another SQLite of this process has loaded this file" in refused
+    assert (first, second) == ("[] [(0,)]", "[(0,)]")
 
 
 @pytest.fixture(scope="session")

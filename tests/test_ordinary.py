@@ -9,7 +9,7 @@ from contextlib import closing
 
 import apsw
 import pytest
-from conftest import LIBRARY, archive, connect
+from conftest import LIBRARY, archive, connect, load
 
 CUTOFF = {"before": "2024-01-11"}
 SHELL = shutil.which("sqlite3")
@@ -245,8 +245,7 @@ def test_careful_connections(path, archived, trusted, defensive):
     connection = apsw.Connection(str(path))
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, int(trusted))
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, int(defensive))
-    connection.enable_load_extension(True)
-    connection.load_extension(str(LIBRARY.with_suffix("")))
+    load(connection)
     rows = "SELECT * FROM all_notes ORDER BY id"
     with closing(connection):
         assert connection.execute(rows).fetchall() == archived

@@ -5,12 +5,11 @@ import json
 import os
 import random
 import re
-import shutil
 import sqlite3
 import subprocess
 
 import pytest
-from conftest import LIBRARY, ROOT, connect
+from conftest import LIBRARY, ROOT, connect, load
 
 # Functions that hosts are known to add; each is one more way out if it can be called.
 HOST = ["edit", "writefile", "readfile", "lsdir", "fts3_tokenizer", "eval", "regexp", "match", "shell"]
@@ -176,11 +175,7 @@ def test_a_function_in_the_place_of_sqlites_own(db, path, called):
 def test_a_function_marked_innocuous(path):
     """ICU's `upper` and the like are marked so, and are taken."""
     apsw = pytest.importorskip("apsw")
-    # One file serves one SQLite library of a process, and the other tests' is Python's.
-    library = shutil.copy(LIBRARY, path.with_name("apsw.so"))
-    db = apsw.Connection(str(path))
-    db.enable_load_extension(True)
-    db.load_extension(str(library))
+    db = load(apsw.Connection(str(path)))
     for sql in SCHEMA.split(";\n"):
         db.execute(sql)
     calls = []

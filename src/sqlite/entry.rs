@@ -3,14 +3,17 @@
 //! They call what the library does not export: were it another of them, the dynamic linker could make that
 //! the one of another copy of the library, or of another extension.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 
 use rusqlite::{Connection, ffi};
 use sqlite_loadable::ext::faux_sqlite_extension_init2;
 
-use super::{api as routines, fork, panic};
-use crate::error::Error;
+use super::{api as bindings, fork, panic};
+use crate::error::{Error, Result};
 use crate::functions::{self, Surface};
+
+/// What errors of loading begin with.
+const NAME: &str = "sqlite-cold";
 
 /// The entry point that is derived from the file's name.
 ///
@@ -80,10 +83,23 @@ unsafe fn initialize(
 ) -> c_int {
     panic::silence();
     // SAFETY: by contract.
-    if unsafe { refuse_older(api, message) } {
+    let Some(routines) = (unsafe { api.as_ref() }) else {
         return ffi::SQLITE_ERROR;
-    }
-    routines::remember(api);
+    };
+    let bound = panic::guard(|| {
+        check_version(routines)?;
+        // SAFETY: by contract.
+        unsafe { bindings::bind(api) }
+    });
+    // Until the connection itself has something of the library.
+    let _bound = match bound {
+        Ok(bound) => bound,
+        Err(error) => {
+            // SAFETY: by contract.
+            unsafe { say(routines, message, &format!("{NAME}: {error}")) };
+            return ffi::SQLITE_ERROR;
+        }
+    };
     // SAFETY: by contract. Both crates keep the table of functions for themselves.
     unsafe {
         faux_sqlite_extension_init2(api.cast());
@@ -91,51 +107,49 @@ unsafe fn initialize(
     }
 }
 
-/// Whether SQLite is older than what rusqlite is bound to, and that is said in `message`. rusqlite would find
-/// out, too, but calls functions before that which it has not got: the host process would end.
-///
-/// # Safety
-/// As for [`sqlite3_cold_init`].
-unsafe fn refuse_older(api: *mut ffi::sqlite3_api_routines, message: *mut *mut c_char) -> bool {
+/// Refuses a SQLite that is older than what rusqlite is bound to. rusqlite would find out, too, but calls
+/// functions before that which it has not got: the host process would end.
+fn check_version(routines: &ffi::sqlite3_api_routines) -> Result<()> {
     const OLDEST: c_int = ffi::SQLITE_VERSION_NUMBER;
-    // SAFETY: by contract; what the first versions had is there in all.
-    let Some(api) = (unsafe { api.as_ref() }) else {
-        return true;
-    };
     // SAFETY: SQLite's own function.
-    let version = api
+    let version = routines
         .libversion_number
         .map_or(0, |version| unsafe { version() });
-    if version >= OLDEST {
-        return false;
-    }
-    let (text, length) = {
-        let name = |number| {
-            format!(
-                "{}.{}.{}",
-                number / 1_000_000,
-                number / 1_000 % 1_000,
-                number % 1_000
-            )
-        };
-        let (oldest, version) = (name(OLDEST), name(version));
-        let text = format!("sqlite-cold needs SQLite {oldest} or newer; this is {version}\0");
-        let length = c_int::try_from(text.len()).unwrap_or_default();
-        (text, length)
+    let name = |number| {
+        let (major, minor, patch) = (number / 1_000_000, number / 1_000 % 1_000, number % 1_000);
+        format!("{major}.{minor}.{patch}")
     };
-    if let Some(malloc) = api.malloc
-        && !message.is_null()
-    {
-        // SAFETY: SQLite frees the message with its own allocator; it is as long as the text.
-        unsafe {
-            let copy = malloc(length).cast::<u8>();
-            if !copy.is_null() {
-                copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
-            }
-            *message = copy.cast();
-        }
+    match version >= OLDEST {
+        true => Ok(()),
+        false => Err(Error::refused(format!(
+            "SQLite {} or newer is needed; this is {}",
+            name(OLDEST),
+            name(version)
+        ))),
     }
-    true
+}
+
+/// Hands out a message where nothing is bound to this SQLite.
+///
+/// # Safety
+/// `message` must be NULL, or a place for one.
+unsafe fn say(routines: &ffi::sqlite3_api_routines, message: *mut *mut c_char, text: &str) {
+    let text = CString::new(text).unwrap_or_default();
+    let text = text.as_bytes_with_nul();
+    let (Some(malloc), Ok(length)) = (routines.malloc, c_int::try_from(text.len())) else {
+        return;
+    };
+    if message.is_null() {
+        return;
+    }
+    // SAFETY: the copy is as long as the text, and SQLite frees it with its own allocator.
+    unsafe {
+        let copy = malloc(length).cast::<u8>();
+        if !copy.is_null() {
+            copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
+        }
+        *message = copy.cast();
+    }
 }
 
 /// Adds functions and tables; `true` so that the library stays loaded.
@@ -149,7 +163,7 @@ fn load(connection: Connection, surface: Surface) -> rusqlite::Result<bool> {
     loaded.map(|()| true).map_err(|error| match error {
         Error::Sqlite(error) => error,
         other => {
-            let message = Some(format!("sqlite-cold: {other}"));
+            let message = Some(format!("{NAME}: {other}"));
             rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ERROR), message)
         }
     })
@@ -188,7 +202,7 @@ mod tests {
         };
         assert_eq!(
             message,
-            "sqlite-cold needs SQLite 3.34.1 or newer; this is 3.31.1"
+            "sqlite-cold: SQLite 3.34.1 or newer is needed; this is 3.31.1"
         );
     }
 }

@@ -12,6 +12,7 @@ use std::{ptr, slice};
 
 use rusqlite::{Connection, ffi};
 
+use super::api::User;
 use super::panic::guard;
 use super::query::Query;
 use super::value::{Arguments, Output};
@@ -81,6 +82,12 @@ pub enum Kind {
     Both,
 }
 
+/// A module that a connection knows.
+struct Registered<S> {
+    shared: S,
+    _user: User,
+}
+
 /// Makes the module `name` known to the connection. Its tables share `shared`.
 pub fn register<T: Table>(
     connection: &Connection,
@@ -92,6 +99,10 @@ pub fn register<T: Table>(
         Kind::Declared => const { &module::<T>(Some(create::<T>)) },
         Kind::TableValued => const { &module::<T>(None) },
         Kind::Both => const { &module::<T>(Some(connect::<T>)) },
+    };
+    let shared = Registered {
+        shared,
+        _user: User::one_more(),
     };
     let shared = Box::into_raw(Box::new(shared)).cast();
     // SAFETY: the handle is valid, the name NUL-terminated and the module a constant, promoted to
@@ -109,7 +120,7 @@ pub fn register<T: Table>(
 
 unsafe extern "C" fn drop_shared<T: Table>(shared: *mut c_void) {
     // SAFETY: made by `register`, given back exactly once.
-    let shared = unsafe { Box::from_raw(shared.cast::<T::Shared>()) };
+    let shared = unsafe { Box::from_raw(shared.cast::<Registered<T::Shared>>()) };
     let _ = drop_quietly(shared);
 }
 
@@ -197,7 +208,7 @@ unsafe extern "C" fn connect<T: Table>(
                 .iter()
                 .map(|word| CStr::from_ptr(*word).to_str())
                 .collect::<Result<Vec<_>, _>>();
-            let shared = &*shared.cast::<T::Shared>();
+            let Registered { shared, .. } = &*shared.cast::<Registered<T::Shared>>();
             (Connection::from_handle(db)?, shared, words)
         };
         let words = words.map_err(|_| Error::refused("the arguments are not valid UTF-8"))?;
