@@ -24,6 +24,7 @@ pub mod error;
 pub mod fault;
 pub mod functions;
 pub mod generated;
+pub mod half_read;
 pub mod listing;
 pub mod nightly;
 pub mod options;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, config::DbConfig};
 
 use crate::error::{Error, Result};
+use crate::half_read;
 use crate::sqlite::panic::guard;
 use crate::table::Table;
 use crate::transaction::{self, Begin};
@@ -147,10 +148,12 @@ pub struct MoveMode<'c> {
 }
 
 impl<'c> MoveMode<'c> {
-    /// For rows that leave `table`, or come back to it. It is refused if a TEMP trigger would fire:
+    /// For rows that leave `table`, or come back to it. It is refused while a query that has not ended would
+    /// show rows that move twice or not at all, and if a TEMP trigger would fire:
     /// since 3.35 the switch leaves those on, and no other one is safe. Dropped and made again by us, a
     /// trigger could be gone after an error that nobody can handle.
     pub fn enter(connection: &'c Connection, table: &Table) -> Result<Self> {
+        half_read::refuse(connection, table)?;
         let mode = Self::for_catalog(connection)?;
         if temp_triggers(connection, &table.name)?.is_empty() {
             return Ok(mode);

@@ -287,3 +287,70 @@ def test_open_cursor_sees_one_snapshot(path, order, read_before):
             assert result(other)["rows"] == 2600
         rows += cursor.fetchall()
     assert sorted(rows) == copy.execute("SELECT * FROM tasks ORDER BY id").fetchall()
+
+
+MOVES = [
+    """SELECT archive_table('tasks', NULL, '{"before":"2024-01-20"}')""",
+    "SELECT archive_restore('tasks')",
+    "SELECT archive_run()",
+]
+
+
+def half_archived(path, mode):
+    """A connection to a database whose table has its older half in cold files."""
+    create(path, mode, 600).close()
+    connection = connect(path)
+    connection.execute("""SELECT archive_policy('tasks', 7, '{"grace_hours":0}')""")
+    archive(connection, "tasks", None, {"before": "2024-01-10"})
+    return connection
+
+
+@pytest.mark.parametrize("call", MOVES)
+@pytest.mark.parametrize("read_before", [1, 300])
+@pytest.mark.parametrize("order", ["", "ORDER BY id"])
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_rows_do_not_move_under_a_query_of_the_same_connection(
+    path, call, read_before, order, mode
+):
+    """SQLite shows a query what its own connection writes: rows would come twice or not at all."""
+    with closing(half_archived(path, mode)) as connection:
+        query = f"SELECT * FROM all_tasks {order}"
+        expected = connection.execute(query).fetchall()
+        cursor = connection.execute(query)
+        rows = cursor.fetchmany(read_before)
+        if "archive_run" in call:
+            (text,) = connection.execute(call).fetchone()
+            (error,) = json.loads(text)["errors"]
+        else:
+            with pytest.raises(sqlite3.OperationalError) as raised:
+                connection.execute(call)
+            error = str(raised.value)
+        assert "reads hot and cold rows of tasks and is not finished" in error
+        assert rows + cursor.fetchall() == expected
+        # It has ended.
+        result = json.loads(connection.execute(call).fetchone()[0])
+        assert result["rows"] > 0 and not result.get("errors")
+        assert sorted(connection.execute(query).fetchall()) == sorted(expected)
+
+
+@pytest.mark.parametrize("call", MOVES)
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT id FROM cold_tasks",
+        "SELECT id FROM others",
+        "SELECT id FROM all_others",
+        "EXPLAIN SELECT id FROM all_tasks",
+        "-- a comment\nSELECT 1 UNION ALL SELECT 2; -- another",
+        "PRAGMA table_info(tasks)",
+    ],
+)
+def test_other_queries_that_are_half_read_do_not_matter(path, call, query):
+    with closing(half_archived(path, "wal")) as connection:
+        connection.execute("CREATE TABLE others AS SELECT * FROM tasks")
+        archive(connection, "others", None, {"before": "2024-01-20"})
+        cursor = connection.execute(query)
+        assert cursor.fetchone() is not None
+        result = json.loads(connection.execute(call).fetchone()[0])
+        assert result["rows"] > 0 and not result.get("errors")
+        cursor.close()

@@ -14,6 +14,7 @@ use super::{database_file, is_unreadable, open};
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{Config, VACUUM_FREE_PERCENT};
+use crate::sqlite::statement::is_in_snapshot;
 use crate::table::Table;
 
 /// How long the checkpoint after it may keep writers waiting.
@@ -63,6 +64,12 @@ pub fn vacuum(connection: &Connection) -> Result<Vacuum> {
     };
     if !connection.is_autocommit() {
         return Ok(Vacuum::skipped("it cannot run inside a transaction"));
+    }
+    if is_in_snapshot(connection) {
+        // The second connection would wait for it, or, in WAL mode, keep this one from writing.
+        return Ok(Vacuum::skipped(
+            "a query of this connection is not finished",
+        ));
     }
     if let Some(table) = renumbered(connection)? {
         return Ok(Vacuum::skipped(format!(

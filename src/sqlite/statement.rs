@@ -11,6 +11,42 @@ use crate::error::{Error, Result};
 
 /// Whether a statement of the connection that writes has begun and not ended.
 pub fn is_writing(connection: &Connection) -> bool {
+    any_running(connection, |statement| {
+        // SAFETY: it is a statement that has not been finalized.
+        let reads = unsafe { ffi::sqlite3_stmt_readonly(statement) != 0 };
+        !reads
+    })
+}
+
+/// The SQL of each statement of the connection that has begun and not ended, the one that calls us
+/// included; of none that is EXPLAIN, which reads nothing.
+pub fn running(connection: &Connection) -> Vec<String> {
+    let mut texts = Vec::new();
+    any_running(connection, |statement| {
+        // SAFETY: it is a statement that has not been finalized, which keeps its text as long.
+        let (text, explains) = unsafe {
+            (
+                ffi::sqlite3_sql(statement),
+                ffi::sqlite3_stmt_isexplain(statement) != 0,
+            )
+        };
+        // One of the oldest interface, `sqlite3_prepare`, keeps none.
+        if !text.is_null() && !explains {
+            // SAFETY: not null, so NUL-terminated; it is copied at once.
+            let text = unsafe { CStr::from_ptr(text) };
+            texts.push(text.to_string_lossy().into_owned());
+        }
+        false
+    });
+    texts
+}
+
+/// Whether `is_wanted` of any statement of the connection that has begun and not ended. It must
+/// finalize none.
+fn any_running(
+    connection: &Connection,
+    mut is_wanted: impl FnMut(*mut ffi::sqlite3_stmt) -> bool,
+) -> bool {
     // SAFETY: the handle is valid while `connection` lives.
     let database = unsafe { connection.handle() };
     let mut statement = ptr::null_mut();
@@ -22,13 +58,8 @@ pub fn is_writing(connection: &Connection) -> bool {
             return false;
         }
         // SAFETY: it is a statement that has not been finalized.
-        let (busy, reads) = unsafe {
-            (
-                ffi::sqlite3_stmt_busy(statement) != 0,
-                ffi::sqlite3_stmt_readonly(statement) != 0,
-            )
-        };
-        if busy && !reads {
+        let busy = unsafe { ffi::sqlite3_stmt_busy(statement) != 0 };
+        if busy && is_wanted(statement) {
             return true;
         }
     }
@@ -37,12 +68,16 @@ pub fn is_writing(connection: &Connection) -> bool {
 /// Whether the last call failed because a statement of this connection, which has not ended, reads a
 /// state of `main` that others have changed since: nothing can be written while it does.
 pub fn is_held_back(connection: &Connection) -> bool {
+    // SAFETY: the handle is valid while `connection` lives.
+    let code = unsafe { ffi::sqlite3_extended_errcode(connection.handle()) };
+    code == ffi::SQLITE_BUSY_SNAPSHOT && is_in_snapshot(connection)
+}
+
+/// Whether the connection reads a state of `main` that has not ended: in a transaction, or by a statement.
+pub fn is_in_snapshot(connection: &Connection) -> bool {
     // SAFETY: the handle is valid while `connection` lives, and the name is NUL-terminated.
-    unsafe {
-        let database = connection.handle();
-        ffi::sqlite3_extended_errcode(database) == ffi::SQLITE_BUSY_SNAPSHOT
-            && ffi::sqlite3_txn_state(database, c"main".as_ptr()) != ffi::SQLITE_TXN_NONE
-    }
+    let state = unsafe { ffi::sqlite3_txn_state(connection.handle(), c"main".as_ptr()) };
+    state != ffi::SQLITE_TXN_NONE
 }
 
 /// Whether the last call failed because of a statement of this connection that has not ended, and not of
