@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Every point there is, in the order of an archive run, then those of other flows. Tests walk this
 /// list, which `archive_version()` shows in a test build.
 #[cfg(feature = "faults")]
-pub const POINTS: [&str; 23] = [
+pub const POINTS: [&str; 24] = [
     "run.begin",
     "plan.chunk",
     "read.rows",
@@ -33,6 +33,7 @@ pub const POINTS: [&str; 23] = [
     "catalog.copy",
     "catalog.rename",
     "recover.tables",
+    "recover.read",
     "recover.files",
     "recover.commit",
 ];

@@ -5,8 +5,8 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde_json::{Value as Json, json};
 
 use crate::table::Column;
-use crate::time::TimeFormat;
 use crate::time::canonical::{Shape, Unit};
+use crate::time::{TimeFormat, parse_iso8601};
 use crate::value::{Encoding, Value};
 
 /// The key of the description in the Parquet file's metadata.
@@ -246,6 +246,7 @@ impl Description {
             "encoding": self.encoding.name(),
             "columns": columns.collect::<Vec<_>>(),
             "time": {"column": origin.time_column, "format": origin.time_format.name()},
+            "written": origin.written,
         })
         .to_string()
     }
@@ -287,6 +288,9 @@ pub struct Origin {
     /// What their age was told by.
     pub time_column: String,
     pub time_format: TimeFormat,
+    /// When its run began to write, as the catalog keeps times: of two files this alone tells which is newer.
+    /// What the file system says changes where files are copied.
+    pub written: String,
 }
 
 impl Origin {
@@ -315,6 +319,7 @@ impl Origin {
             columns: columns.collect::<Option<_>>()?,
             time_column: text(time, "column")?,
             time_format: TimeFormat::from_name(&text(time, "format")?)?,
+            written: text(&json, "written").filter(|text| parse_iso8601(text).is_some())?,
         })
     }
 }
@@ -366,6 +371,7 @@ mod tests {
             columns: Vec::new(),
             time_column: "ts".to_owned(),
             time_format: TimeFormat::ALL[0],
+            written: "2026-01-31T03:30:00.000Z".to_owned(),
         };
         let json = description.to_json(&origin);
         assert_eq!(Description::from_json(&json), Ok(description));

@@ -24,6 +24,7 @@ use crate::stored::{Description, METADATA_KEY, Origin, StoredColumn};
 use crate::table::Table;
 use crate::time::TimeFormat;
 use crate::time::canonical::MAX_LENGTH;
+use crate::time::clock;
 use crate::value::{Encoding, Value};
 
 /// What all files of a run have in common.
@@ -66,6 +67,7 @@ impl FileWriter {
                 columns: table.columns.clone(),
                 time_column: time.0.to_owned(),
                 time_format: time.1,
+                written: clock::stamp(),
             },
             encoding,
             compression_level,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Result;
 use crate::time::clock;
@@ -121,6 +121,14 @@ pub fn tokens(connection: &Connection) -> Result<HashSet<String>> {
     let mut statement = connection.prepare(sql)?;
     let tokens = statement.query_map([], |row| row.get(0))?;
     Ok(tokens.collect::<Result<_, _>>()?)
+}
+
+/// The cutoff of the last run, if that has made a lost catalog again: what it was made from is of that time.
+pub fn since_recovery(connection: &Connection) -> Result<Option<Option<String>>> {
+    let sql = "SELECT cutoff FROM main._archive_run
+               WHERE id = (SELECT max(id) FROM main._archive_run) AND operation = 'recover'";
+    let mut statement = connection.prepare(sql)?;
+    Ok(statement.query_row([], |row| row.get(0)).optional()?)
 }
 
 /// Runs that never ended although no run is going on: their process died.

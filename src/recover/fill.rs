@@ -1,10 +1,11 @@
 //! The tables of a lost catalog, and what the newest copy of it says. A copy is untrusted, as the
 //! catalog is.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::copy::copy_rows;
 use super::found;
@@ -20,13 +21,22 @@ pub struct Copy {
     pub copied_at: String,
 }
 
+/// What a catalog has after it was filled.
+pub struct Filled {
+    pub copy: Option<Copy>,
+    /// The files of which the catalog says, or its copy, which of their rows count.
+    pub known: HashSet<i64>,
+    /// The tables that were taken for archived ones of their names.
+    pub by_name: Vec<String>,
+}
+
 /// Makes the tables that are missing, and fills what is lost from the newest copy that is whole. What
 /// is left of the catalog stays. What cannot be used is added to `problems`.
 pub fn fill(
     connection: &Connection,
     remains: &Remains,
     problems: &mut Vec<String>,
-) -> Result<Option<Copy>> {
+) -> Result<Filled> {
     let mut missing = Vec::new();
     for table in catalog::TABLES {
         if !catalog::has_table(connection, table)? {
@@ -65,10 +75,31 @@ pub fn fill(
     }
     tidy(connection)?;
     complete_files(connection, remains, problems)?;
-    if is_filled("_archive_table") || missing.contains(&"_archive_anchor") {
-        stay(connection)?;
-    }
-    Ok(used.map(|(_, copy)| copy))
+    let known = match (
+        &used,
+        is_filled("_archive_file") || is_filled("_archive_tombstone"),
+    ) {
+        (_, false) => ids(connection)?,
+        // Of those that the copy does not have, no tombstone is left.
+        (Some((copy, _)), true) => &ids(connection)? & &ids(copy)?,
+        (None, true) => HashSet::new(),
+    };
+    let by_name = match is_filled("_archive_table") || missing.contains(&"_archive_anchor") {
+        true => stay(connection)?,
+        false => Vec::new(),
+    };
+    Ok(Filled {
+        copy: used.map(|(_, copy)| copy),
+        known: known.into_iter().map(|(id, _)| id).collect(),
+        by_name,
+    })
+}
+
+/// The ids and paths of all files.
+fn ids(connection: &Connection) -> Result<HashSet<(i64, String)>> {
+    let mut statement = connection.prepare("SELECT id, path FROM main._archive_file")?;
+    let ids = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 fn is_empty(connection: &Connection, table: &str) -> Result<bool> {
@@ -86,10 +117,33 @@ fn open_newest(
                 let path = path.clone();
                 return Ok(Some((connection, Copy { path, copied_at })));
             }
-            Err(error) => problems.push(format!("{}: {error}", path.display())),
+            Err(error) => {
+                let problem = format!("{}: {error}", path.display());
+                match is_damage(&error) {
+                    true => problems.push(problem),
+                    // An older one would do worse, and what it made would stay.
+                    false => {
+                        return Err(Error::refused(format!(
+                            "{problem}; try again when it can be read"
+                        )));
+                    }
+                }
+            }
         }
     }
     Ok(None)
+}
+
+/// Whether a copy can never be used, and not only not now.
+fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+        ),
+        Error::Io { .. } | Error::Internal(_) => false,
+        _ => true,
+    }
 }
 
 /// Opens a copy, which must have the tables that this version makes, and nothing else.
@@ -159,8 +213,9 @@ fn complete_files(
 }
 
 /// Takes each table that has the name of an archived one for that, as it was before, if its columns can be
-/// followed: the places of tables in the schema tell nothing any more.
-fn stay(connection: &Connection) -> Result<()> {
+/// followed: the places of tables in the schema tell nothing any more. Returns the names.
+fn stay(connection: &Connection) -> Result<Vec<String>> {
+    let mut stayed = Vec::new();
     for mut table in tables::all(connection)? {
         let was_there = table.place.is_some();
         let stays = match Table::find(connection, &table.name)? {
@@ -171,10 +226,13 @@ fn stay(connection: &Connection) -> Result<()> {
             },
             _ => false,
         };
-        if !stays {
-            table.place = None;
-            tables::update(connection, &table)?;
+        match stays {
+            true => stayed.push(table.name),
+            false => {
+                table.place = None;
+                tables::update(connection, &table)?;
+            }
         }
     }
-    Ok(())
+    Ok(stayed)
 }

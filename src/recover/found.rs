@@ -12,6 +12,7 @@ use crate::cold::decode::Scratch;
 use crate::cold::file::OpenFile;
 use crate::cold::range::Range;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::rows::RowGroup;
 use crate::storage::{Folder, OwnFile};
 use crate::stored::{Origin, ROWID_COLUMN};
@@ -21,12 +22,29 @@ use crate::time::format_instant;
 use crate::transaction;
 use crate::verify;
 
-/// Puts a file into the catalog, all of whose rows count; returns its id.
-pub fn add(connection: &Connection, remains: &Remains, found: &OwnFile) -> Result<i64> {
+/// What a file is that the catalog does not know.
+pub enum Discovered {
+    /// It was written after the catalog was copied. It is in the catalog now, and all of its rows count.
+    New { id: i64, written: String },
+    /// It was written before that, with so many rows: no run ever published it, or it had left the catalog.
+    Leftover { rows: usize },
+}
+
+/// Puts a file into the catalog, unless it is older than `since`.
+pub fn add(
+    connection: &Connection,
+    remains: &Remains,
+    found: &OwnFile,
+    since: Option<&str>,
+) -> Result<Discovered> {
     let file = OpenFile::discover(&remains.archive.folder, &found.path)?;
+    fault::io_point("recover.read").map_err(Error::io(file.path()))?;
     let damaged = |reason: &str| Error::damaged(file.path())(reason);
-    let origin = file.footer().origin();
-    let origin = origin.ok_or_else(|| damaged("it does not say which table it is of"))?;
+    let origin = origin(&file)?;
+    if is_before(&origin, since) {
+        let rows = file.record().rows;
+        return Ok(Discovered::Leftover { rows });
+    }
     let values = Values::read(&file, &origin)?;
     let (time_min, time_max) = values
         .times
@@ -50,14 +68,37 @@ pub fn add(connection: &Connection, remains: &Remains, found: &OwnFile) -> Resul
         };
         let id = files::insert(connection, &entry)?;
         files::set_published(connection, id, 0, rows)?;
-        Ok(id)
+        let written = origin.written.clone();
+        Ok(Discovered::New { id, written })
     })
 }
 
-/// What is wrong with a file, for the list of problems. That the database fails is no such problem.
+/// Where the rows of a file are from, and when they were written.
+pub fn origin(file: &OpenFile) -> Result<Origin> {
+    let damaged = Error::damaged(file.path());
+    let origin = file.footer().origin();
+    origin.ok_or_else(|| damaged("it does not say which table it is of"))
+}
+
+/// Whether a file was written before `since`.
+pub fn is_before(origin: &Origin, since: Option<&str>) -> bool {
+    since.is_some_and(|since| origin.written.as_str() < since)
+}
+
+/// Takes a file out of the catalog again, as if it had never been found.
+pub fn take_out(connection: &Connection, file: &FileEntry) -> Result<()> {
+    let sql = "DELETE FROM main._archive_range WHERE schema_id = ?1 AND file_id = ?2";
+    connection.execute(sql, (file.schema, file.id))?;
+    let sql = "DELETE FROM main._archive_file WHERE id = ?1";
+    connection.execute(sql, [file.id])?;
+    Ok(())
+}
+
+/// What is wrong with a file, for the list of problems. That the database or the system fails is no such
+/// problem: next time the file may be read.
 pub fn problem(error: Error) -> Result<String> {
     match error {
-        error @ Error::Internal(_) => Err(error),
+        error @ (Error::Internal(_) | Error::Io { .. }) => Err(error),
         error if verify::is_failure(&error) => Err(error),
         error => Ok(error.to_string()),
     }

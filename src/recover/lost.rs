@@ -9,9 +9,11 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::run;
+use super::{found, run};
 use crate::catalog;
-use crate::catalog::runs::Run;
+use crate::catalog::files;
+use crate::catalog::runs::{self, Run};
+use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::sql::{MoveMode, patiently};
@@ -44,8 +46,11 @@ pub struct Remains {
     pub id: String,
     /// The newest first.
     pub copies: Vec<PathBuf>,
-    /// The newest first.
     pub files: Vec<OwnFile>,
+    /// Whether the catalog is there, and only what an earlier recovery could not take is left.
+    pub is_whole: bool,
+    /// When the copy was made that this one used.
+    pub since: Option<String>,
 }
 
 impl Remains {
@@ -72,13 +77,58 @@ impl Remains {
             let inside = INSIDE.lock();
             files.retain(|file| !inside.contains(&file.run));
         }
-        files.sort_by(|a, b| (a.age, &b.path).cmp(&(b.age, &a.path)));
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Some(Self {
             archive,
             id,
             copies: copies.into_iter().rev().map(|(_, path)| path).collect(),
             files,
+            is_whole: false,
+            since: None,
         }))
+    }
+
+    /// What the last recovery could not take, if no run has been at work since: files that were damaged and may
+    /// have been put right. `None` if there is nothing.
+    pub fn left(connection: &Connection) -> Result<Option<Self>> {
+        if !catalog::is_whole(connection)? {
+            return Ok(None);
+        }
+        let Some(since) = runs::since_recovery(connection)? else {
+            return Ok(None);
+        };
+        let archive = settings::archive(connection)?;
+        let mut files = archive.own_files()?;
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let remains = Self {
+            archive,
+            id: catalog::meta(connection, "database_id")?,
+            copies: Vec::new(),
+            files,
+            is_whole: true,
+            since,
+        };
+        for file in remains.unknown(connection)? {
+            let opened = OpenFile::discover(&remains.archive.folder, &file.path);
+            match opened.and_then(|file| found::origin(&file)) {
+                Ok(origin) if found::is_before(&origin, remains.since.as_deref()) => {}
+                Ok(_) => return Ok(Some(remains)),
+                Err(error) => {
+                    found::problem(error)?;
+                    return Ok(Some(remains));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The files that the catalog neither names nor has named.
+    pub fn unknown(&self, connection: &Connection) -> Result<Vec<&OwnFile>> {
+        let mut known = files::paths(connection)?;
+        let removed = files::removed(connection)?.into_iter();
+        known.extend(removed.map(|(path, _)| path));
+        let unknown = self.files.iter();
+        Ok(unknown.filter(|file| !known.contains(&file.path)).collect())
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,20 +1,23 @@
 //! `archive_recover([options])`: makes a lost catalog again, in one transaction.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::fill::{self, Copy};
+use super::found::Discovered;
 use super::lost::Remains;
 use super::settle::Settler;
 use super::{copy, found};
 use crate::attach::archive_attach;
 use crate::catalog;
-use crate::catalog::files;
+use crate::catalog::files::{self, FileEntry};
 use crate::catalog::identity::{self, Location};
 use crate::catalog::runs::{self, Moved, Operation, Subject};
 use crate::catalog::tables::{self, ArchivedTable};
+use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::options::Object;
@@ -39,7 +42,7 @@ pub struct Recovered {
     pub unread: u64,
     hot_rows: u64,
     older_rows: u64,
-    problems: Vec<String>,
+    pub problems: Vec<String>,
     uncertain: Vec<String>,
 }
 
@@ -57,7 +60,7 @@ pub fn archive_recover(connection: &Connection, arguments: &[Value<'_>]) -> Resu
     let remains = find(connection)?;
     let _mode = MoveMode::for_catalog(connection)?;
     let recover = || {
-        if catalog::is_whole(connection)? {
+        if catalog::is_whole(connection)? != remains.is_whole {
             return Err(nothing_lost());
         }
         make(connection, &remains)
@@ -96,11 +99,12 @@ fn nothing_lost() -> Error {
 }
 
 fn find(connection: &Connection) -> Result<Remains> {
-    let remains = Remains::find(connection)?.ok_or_else(nothing_lost)?;
-    match remains.is_empty() && !catalog::is_damaged(connection)? {
-        true => Err(nothing_lost()),
-        false => Ok(remains),
-    }
+    let remains = match Remains::find(connection)? {
+        None => Remains::left(connection)?,
+        Some(remains) if remains.is_empty() && !catalog::is_damaged(connection)? => None,
+        lost => lost,
+    };
+    remains.ok_or_else(nothing_lost)
 }
 
 /// Keeps every run away. A dry run leaves no folder behind; where there is none, nobody works in it.
@@ -118,17 +122,41 @@ fn lock(connection: &Connection, dry_run: bool) -> Result<Option<Lock>> {
 /// Makes the catalog. Part of the caller's write transaction; the archive's lock must be held.
 pub fn make(connection: &Connection, remains: &Remains) -> Result<Recovered> {
     let mut recovered = Recovered::default();
-    recovered.copy = fill::fill(connection, remains, &mut recovered.problems)?;
+    let filled = fill::fill(connection, remains, &mut recovered.problems)?;
+    recovered.copy = filled.copy;
+    let copied_at = recovered.copy.as_ref().map(|copy| copy.copied_at.clone());
+    let since = copied_at.or_else(|| remains.since.clone());
+    let mut by_name = filled.by_name;
+    let registered: Vec<i64> = tables::all(connection)?
+        .iter()
+        .map(|table| table.id)
+        .collect();
     fault::point("recover.tables")?;
-    let new = add_files(connection, remains, &mut recovered)?;
+    let mut files = Files {
+        known: filled.known,
+        written: HashMap::new(),
+    };
+    add_files(
+        connection,
+        remains,
+        since.as_deref(),
+        &mut files,
+        &mut recovered,
+    )?;
     fault::point("recover.files")?;
     for table in tables::all(connection)? {
-        settle(connection, remains, &table, &new, &mut recovered)?;
+        if !registered.contains(&table.id)
+            && let Location::Here(name) = identity::locate(connection, &table)?
+        {
+            by_name.push(name);
+        }
+        settle(connection, remains, &table, &mut files, &mut recovered)?;
         recovered.rows += files::cold_rows(connection, table.id)?;
         recovered.tables.push(table.name);
     }
+    recovered.new_files = files.written.len() as u64;
     recovered.files = files::paths(connection)?.len() as u64;
-    note_uncertain(&mut recovered);
+    note_uncertain(remains, &by_name, &mut recovered);
     let verified = archive_verify(connection, &[])?;
     let problems = verified["problems"].as_array().into_iter().flatten();
     for problem in problems.filter_map(Json::as_str) {
@@ -140,7 +168,7 @@ pub fn make(connection: &Connection, remains: &Remains) -> Result<Recovered> {
         operation: Operation::Recover,
         table: None,
         name: None,
-        cutoff: None,
+        cutoff: since.as_deref(),
     };
     let run = runs::begin(connection, subject)?;
     let moved = Moved {
@@ -153,30 +181,44 @@ pub fn make(connection: &Connection, remains: &Remains) -> Result<Recovered> {
     Ok(recovered)
 }
 
-/// Takes files that the catalog does not know into it; returns their ids, the newest first.
+/// What is known of the files in the catalog, by their ids.
+struct Files {
+    /// Those of which it, or its copy, says which of their rows count.
+    known: HashSet<i64>,
+    /// When the others that were found were written.
+    written: HashMap<i64, String>,
+}
+
+/// Takes files that the catalog does not know into it, unless they are older than what it was made from.
 fn add_files(
     connection: &Connection,
     remains: &Remains,
+    since: Option<&str>,
+    files: &mut Files,
     recovered: &mut Recovered,
-) -> Result<Vec<i64>> {
-    let mut known = files::paths(connection)?;
-    let removed = files::removed(connection)?.into_iter();
-    known.extend(removed.map(|(path, _)| path));
-    let mut new = Vec::new();
-    for file in &remains.files {
-        if known.contains(&file.path) {
-            continue;
-        }
-        match found::add(connection, remains, file) {
-            Ok(id) => new.push(id),
+) -> Result<()> {
+    let mut leftovers: Vec<(&str, usize)> = Vec::new();
+    for file in remains.unknown(connection)? {
+        match found::add(connection, remains, file, since) {
+            Ok(Discovered::New { id, written }) => {
+                files.written.insert(id, written);
+            }
+            Ok(Discovered::Leftover { rows }) => leftovers.push((&file.path, rows)),
             Err(error) => {
                 recovered.problems.push(found::problem(error)?);
                 recovered.unread += 1;
             }
         }
     }
-    recovered.new_files = new.len() as u64;
-    Ok(new)
+    if let (Some((path, _)), Some(since)) = (leftovers.first(), since) {
+        let rows: usize = leftovers.iter().map(|(_, rows)| rows).sum();
+        recovered.uncertain.push(format!(
+            "{} cold files with {rows} rows are from before {since}, when the catalog did not know them: their \
+             runs came to nothing, or they had left the catalog, so none of their rows counts. The first is {path}",
+            leftovers.len()
+        ));
+    }
+    Ok(())
 }
 
 /// Decides which rows of a table's files count.
@@ -184,7 +226,7 @@ fn settle(
     connection: &Connection,
     remains: &Remains,
     table: &ArchivedTable,
-    new: &[i64],
+    files: &mut Files,
     recovered: &mut Recovered,
 ) -> Result<()> {
     let hot = match identity::locate(connection, table)? {
@@ -200,35 +242,75 @@ fn settle(
             None
         }
     };
-    let Some(hot) = hot else {
-        return Ok(());
-    };
-    let mut entries = files::all(connection, table.id)?;
-    let age = |id: i64| new.iter().position(|new| *new == id).unwrap_or(new.len());
-    entries.sort_by_key(|entry| (age(entry.id), -entry.id));
-    let mut settler = Settler::new(connection, &remains.archive.folder, &hot, table)?;
-    for entry in &entries {
-        if let Err(error) = settler.settle(entry) {
+    let folder = &remains.archive.folder;
+    let mut settler = Settler::new(connection, folder, hot.as_ref(), table)?;
+    for entry in newest_first(connection, remains, table, files)? {
+        let is_new = !files.known.contains(&entry.id);
+        if let Err(error) = settler.settle(&entry, is_new) {
             recovered.problems.push(found::problem(error)?);
+            // Its rows may be somewhere else, too.
+            if files.written.remove(&entry.id).is_some() {
+                found::take_out(connection, &entry)?;
+                recovered.unread += 1;
+            }
         }
     }
     let tally = settler.finish()?;
     recovered.hot_rows += tally.hot;
     recovered.older_rows += tally.older;
-    if tally.doubtful > 0 {
-        recovered.uncertain.push(format!(
-            "{} cold rows of {} have the rowid of a hot row, or of one in a newer file, with other values: they \
-             may be what that was",
-            tally.doubtful, table.name
-        ));
-    }
+    let name = &table.name;
+    let uncertain = [
+        (
+            tally.doubtful,
+            "have the rowid of a hot row, or of one in a newer file, with other values: they may be what that was",
+        ),
+        (
+            tally.doubled,
+            "have the key of a hot row, or of one in a newer file, with other values: they may be what that was, and \
+             all of them count",
+        ),
+        (
+            tally.replaced,
+            "do not count, as a hot row, or one in a newer file, has their key with other values: they may have been \
+             rows of their own",
+        ),
+    ];
+    let uncertain = uncertain.iter().filter(|(count, _)| *count > 0);
+    recovered
+        .uncertain
+        .extend(uncertain.map(|(count, what)| format!("{count} cold rows of {name} {what}")));
     Ok(())
 }
 
+/// The files of a table in the order in which they were written, which the files themselves say. Those that the
+/// catalog knows are older than any that it does not, but for those which an earlier recovery could not take.
+fn newest_first(
+    connection: &Connection,
+    remains: &Remains,
+    table: &ArchivedTable,
+    files: &Files,
+) -> Result<Vec<FileEntry>> {
+    let mut entries = Vec::new();
+    for entry in files::all(connection, table.id)? {
+        let written = match files.written.get(&entry.id) {
+            Some(written) => written.clone(),
+            None if files.known.contains(&entry.id) && !remains.is_whole => String::new(),
+            // One that cannot be read is not compared with any.
+            None => OpenFile::open(&remains.archive.folder, &entry.record)
+                .and_then(|file| found::origin(&file))
+                .map(|origin| origin.written)
+                .or_else(|error| found::problem(error).map(|_| String::new()))?,
+        };
+        entries.push((written, entry));
+    }
+    entries.sort_by(|(a, x), (b, y)| (b, y.id).cmp(&(a, x.id)));
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}
+
 /// Says what nothing that is left can tell.
-fn note_uncertain(recovered: &mut Recovered) {
+fn note_uncertain(remains: &Remains, by_name: &[String], recovered: &mut Recovered) {
     let uncertain = match &recovered.copy {
-        Some(copy) => [
+        Some(copy) => vec![
             format!(
                 "rows that were deleted while they waited for their grace period to end may be cold; so may those \
                  that came back after {} and were then deleted, and those that expired after it",
@@ -236,11 +318,19 @@ fn note_uncertain(recovered: &mut Recovered) {
             ),
             format!("policies and settings are those of {}", copy.copied_at),
         ],
-        None => [
+        None if remains.is_whole => Vec::new(),
+        None => vec![
             "rows that came back and were then deleted or changed in their key, or expired, are cold again"
                 .to_owned(),
             "policies and settings are gone".to_owned(),
         ],
     };
     recovered.uncertain.extend(uncertain);
+    if !by_name.is_empty() {
+        recovered.uncertain.push(format!(
+            "{} are told by their names: one that was dropped and created again since has the cold rows of the old \
+             one; archive_rename(table, new_name) keeps them apart",
+            by_name.join(", ")
+        ));
+    }
 }

@@ -1,9 +1,13 @@
 //! Which rows of the files count, where the catalog is older than the files and the hot table: each
-//! row once. The newest file of a row has it; a hot row is newer than all of them.
+//! row once.
+//!
+//! Of a row that only a file speaks of, the newest file has it, and a hot row is newer than all of them. What
+//! the catalog, or its copy, says to count goes on counting, unless a hot row or one in a newer file is the
+//! same in all its values: then it has moved.
 
 use rusqlite::Connection;
 
-use super::twins::{Found, Group, Twins};
+use super::twins::{Among, Found, Group, Twins};
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::catalog::tombstones::{Burial, DeadRows};
@@ -11,6 +15,7 @@ use crate::cold::file::OpenFile;
 use crate::error::Result;
 use crate::storage::Folder;
 use crate::table::Table;
+use crate::transaction;
 
 /// What became of rows of files.
 #[derive(Debug, Default)]
@@ -19,9 +24,23 @@ pub struct Tally {
     pub hot: u64,
     /// Rows that do not count, as a newer file has them.
     pub older: u64,
+    /// Rows that do not count, as a hot row, or one in a newer file, has their key with other values.
+    pub replaced: u64,
+    /// Rows that count, although another that does has their key with other values.
+    pub doubled: u64,
     /// Rows that count, although another that does has their rowid: it has other values, and nobody chose its
     /// rowid.
     pub doubtful: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.hot += other.hot;
+        self.older += other.older;
+        self.replaced += other.replaced;
+        self.doubled += other.doubled;
+        self.doubtful += other.doubtful;
+    }
 }
 
 /// The files of one table, the newest first.
@@ -34,10 +53,11 @@ pub struct Settler<'a> {
 }
 
 impl<'a> Settler<'a> {
+    /// `table` is where the hot rows are, if it is there.
     pub fn new(
         connection: &'a Connection,
         folder: &'a Folder,
-        table: &'a Table,
+        table: Option<&Table>,
         archived: &'a ArchivedTable,
     ) -> Result<Self> {
         Ok(Self {
@@ -49,9 +69,17 @@ impl<'a> Settler<'a> {
         })
     }
 
-    /// Buries the rows of a file that do not count. Where rows are still to move, but have moved since the
-    /// catalog was copied, all of the file is published.
-    pub fn settle(&mut self, entry: &FileEntry) -> Result<()> {
+    /// Buries the rows of a file that do not count: all or, if it fails, none. `is_new` says that nothing but the
+    /// file itself says that its rows count. Where rows are still to move, but have moved since the catalog was
+    /// copied, all of the file is published.
+    pub fn settle(&mut self, entry: &FileEntry, is_new: bool) -> Result<()> {
+        let connection = self.connection;
+        let tally = transaction::part(connection, || self.bury(entry, is_new))?;
+        self.tally.add(&tally);
+        Ok(())
+    }
+
+    fn bury(&mut self, entry: &FileEntry, is_new: bool) -> Result<Tally> {
         let file = OpenFile::open(self.folder, &entry.record)?;
         let stored = tables::schema(self.connection, entry.schema)?;
         self.twins.begin(&file, &self.archived.columns, &stored)?;
@@ -62,6 +90,7 @@ impl<'a> Settler<'a> {
         }
         let dead = DeadRows::read(self.connection, entry)?;
         let mut burial = Burial::new(self.connection);
+        let mut tally = Tally::default();
         for number in 0..file.row_groups() {
             let span = file.footer().rows(number);
             let rows: Vec<usize> = dead.live(span.start..span.end.min(published)).collect();
@@ -70,20 +99,40 @@ impl<'a> Settler<'a> {
             }
             let group = Group::decode(&file, number)?;
             for row in rows {
-                match self.twins.find(&group, row - span.start)? {
-                    Found::Hot => self.tally.hot += 1,
-                    Found::Newer => self.tally.older += 1,
-                    found => {
-                        self.tally.doubtful += u64::from(found == Found::SameRowid);
-                        self.twins.add(&group, row - span.start)?;
-                        continue;
-                    }
+                let is_new = is_new || row >= entry.published;
+                match self.counts(&group, row - span.start, is_new, &mut tally)? {
+                    true => self.twins.add(&group, row - span.start, is_new)?,
+                    false => burial.bury(entry.id, row)?,
                 }
-                burial.bury(entry.id, row)?;
             }
         }
         burial.write()?;
-        Ok(())
+        Ok(tally)
+    }
+
+    /// Whether a row counts.
+    fn counts(
+        &mut self,
+        group: &Group,
+        row: usize,
+        is_new: bool,
+        tally: &mut Tally,
+    ) -> Result<bool> {
+        let among = match is_new {
+            true => Among::All,
+            // Of two that the catalog says to count, both do.
+            false => Among::New,
+        };
+        let (tallied, counts) = match self.twins.find(group, row, among)? {
+            Found::Nowhere => return Ok(true),
+            Found::Hot => (&mut tally.hot, false),
+            Found::Newer => (&mut tally.older, false),
+            Found::OtherValues if is_new => (&mut tally.replaced, false),
+            Found::OtherValues => (&mut tally.doubled, true),
+            Found::SameRowid => (&mut tally.doubtful, true),
+        };
+        *tallied += 1;
+        Ok(counts)
     }
 
     /// Whether a row after the first `published` is neither hot nor in a newer file.
@@ -95,7 +144,7 @@ impl<'a> Settler<'a> {
             }
             let group = Group::decode(file, number)?;
             for row in span.start.max(published)..span.end {
-                if self.twins.find(&group, row - span.start)? == Found::Nowhere {
+                if self.twins.find(&group, row - span.start, Among::All)? == Found::Nowhere {
                     return Ok(true);
                 }
             }

@@ -1,7 +1,8 @@
 //! Whether a row of a file is somewhere else, too: hot, or in a newer file.
 //!
-//! The PRIMARY KEY tells, compared as the table does. Where a row has none, its rowid and all its values do,
-//! as SQLite may have given the rowid to another row since.
+//! The PRIMARY KEY finds it, compared as the table does, or else the rowid. All values tell whether it is the
+//! same row as it was: an application, or SQLite, may have given the key to another one since. Where the table
+//! is gone only the values are left.
 
 use rusqlite::{Connection, Statement};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -20,12 +21,22 @@ use crate::value::{Encoding, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     Nowhere,
-    /// In the table, be it with other values.
+    /// In the table.
     Hot,
     /// In a newer file.
     Newer,
+    /// Its key is in one of these, with other values.
+    OtherValues,
     /// Nowhere, but its rowid is, with other values.
     SameRowid,
+}
+
+/// Which rows of other files a row is looked for among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    All,
+    /// Those of which nothing said yet whether they count.
+    New,
 }
 
 /// A row group in memory.
@@ -45,10 +56,13 @@ impl Group {
         column.map_or(Value::Null, |column| column.value(row, scratch))
     }
 
-    /// A hash of all values of a row, each with its type.
-    fn hash(&self, row: usize, scratch: &mut Scratch) -> [u8; 16] {
+    /// A hash of all values of a row, each with its type, but for the column `except`.
+    fn hash(&self, row: usize, except: Option<usize>, scratch: &mut Scratch) -> [u8; 16] {
         let mut hash = Xxh3::new();
-        for column in &self.columns {
+        for (index, column) in self.columns.iter().enumerate() {
+            if except == Some(index) {
+                continue;
+            }
             let value = column.value(row, scratch);
             let (class, number) = match value {
                 Value::Null => (0_u8, 0),
@@ -70,22 +84,32 @@ impl Group {
 pub struct Twins<'a> {
     /// The ways to tell rows apart, the best first.
     ways: Vec<Way<'a>>,
-    reader: HotReader,
+    /// Of hot rows, if the table is there.
+    reader: Option<HotReader>,
     /// Which stored column of the present file each of the table's columns is, as far as it is there.
     places: Vec<(usize, usize)>,
     scratch: Scratch,
 }
 
 impl<'a> Twins<'a> {
-    pub fn new(connection: &'a Connection, table: &Table) -> Result<Self> {
-        let reader = HotReader::new(table, sql::encoding(connection)?);
+    /// `table` is where hot rows are, if it is there.
+    pub fn new(connection: &'a Connection, table: Option<&Table>) -> Result<Self> {
         let mut ways = Vec::new();
-        let key = table.declared_key(connection)?;
-        if !key.is_empty() {
-            ways.push(Way::by_key(connection, table, key)?);
-        }
-        if table.stores_rowid() {
-            ways.push(Way::by_rowid(connection, table, &reader.select_list())?);
+        let mut reader = None;
+        match table {
+            Some(table) => {
+                let read = HotReader::new(table, sql::encoding(connection)?);
+                let list = read.select_list();
+                let key = table.declared_key(connection)?;
+                if !key.is_empty() {
+                    ways.push(Way::by_key(connection, table, key, &list)?);
+                }
+                if table.stores_rowid() {
+                    ways.push(Way::by_rowid(connection, table, &list)?);
+                }
+                reader = Some(read);
+            }
+            None => ways.push(Way::by_values(connection)?),
         }
         Ok(Self {
             ways,
@@ -110,6 +134,7 @@ impl<'a> Twins<'a> {
                 None => rowid,
             });
             way.stored = stored.collect();
+            way.rowid = rowid.filter(|_| way.is_key);
         }
         match self.ways.iter().any(|way| way.stored.is_some()) {
             true => Ok(()),
@@ -121,53 +146,36 @@ impl<'a> Twins<'a> {
     }
 
     /// Looks for a row of the present file.
-    pub fn find(&mut self, group: &Group, row: usize) -> Result<Found> {
+    pub fn find(&mut self, group: &Group, row: usize, among: Among) -> Result<Found> {
         let scratch = &mut self.scratch;
         let Some(way) = way(&mut self.ways, group, row, scratch) else {
             // Of a table with a key. A row whose key is malformed UTF-16 never moves, and none is NULL.
             return Ok(Found::Hot);
         };
-        way.bind_key(Which::Hot, group, row, scratch)?;
-        let mut rows = way.hot.raw_query();
-        let hot = match rows.next()? {
+        let hot = match &self.reader {
+            Some(reader) => way.find_hot(group, row, (reader, &self.places), scratch)?,
             None => None,
-            Some(_) if !way.by_value => Some(true),
-            Some(hot) => {
-                let mut same = true;
-                for (column, place) in &self.places {
-                    let cold = group.value(*place, row, scratch);
-                    let get = |n| hot.get_ref(n);
-                    same &= self.reader.read(get, *column, |value| value.same(cold))?;
-                }
-                Some(same)
-            }
         };
-        drop(rows);
         if hot == Some(true) {
             return Ok(Found::Hot);
         }
-        way.bind_key(Which::Met, group, row, scratch)?;
-        let mark = way.mark(group, row, scratch);
-        way.met.raw_bind_parameter(way.columns.len() + 1, mark)?;
-        let mut rows = way.met.raw_query();
-        let met: Option<bool> = match rows.next()? {
-            Some(row) => row.get(0)?,
-            None => None,
-        };
-        Ok(match (met, hot) {
+        Ok(match (way.find_met(group, row, among, scratch)?, hot) {
             (Some(true), _) => Found::Newer,
-            (Some(false), _) | (_, Some(_)) => Found::SameRowid,
             (None, None) => Found::Nowhere,
+            _ if way.is_key => Found::OtherValues,
+            _ => Found::SameRowid,
         })
     }
 
-    /// Adds a row of the present file to those that count.
-    pub fn add(&mut self, group: &Group, row: usize) -> Result<()> {
+    /// Adds a row of the present file to those that count. `is_new` says that nothing but its file said so.
+    pub fn add(&mut self, group: &Group, row: usize, is_new: bool) -> Result<()> {
         let scratch = &mut self.scratch;
         if let Some(way) = way(&mut self.ways, group, row, scratch) {
-            way.bind_key(Which::Insert, group, row, scratch)?;
-            let mark = way.mark(group, row, scratch);
-            way.insert.raw_bind_parameter(way.columns.len() + 1, mark)?;
+            let last = way.columns.len();
+            bind_key(&mut way.insert, &way.stored, group, row, scratch)?;
+            let mark = group.hash(row, way.rowid, scratch);
+            way.insert.raw_bind_parameter(last + 1, mark)?;
+            way.insert.raw_bind_parameter(last + 2, is_new)?;
             way.insert.raw_execute()?;
         }
         Ok(())
@@ -199,25 +207,20 @@ fn way<'w, 'a>(
     })
 }
 
-/// A statement of a [`Way`].
-#[derive(Debug, Clone, Copy)]
-enum Which {
-    Hot,
-    Met,
-    Insert,
-}
-
 /// A way to tell rows apart.
 struct Way<'a> {
     connection: &'a Connection,
-    /// The table's columns that are the key; `None` for the rowid.
+    /// The table's columns that find a row; `None` for the rowid.
     columns: Vec<Option<usize>>,
-    /// Whether rows that have the key can be others.
-    by_value: bool,
+    /// Whether nothing but the same row, as it is or was, has the same in these columns, unless somebody chose
+    /// so.
+    is_key: bool,
     /// The key in the present file, if it is there.
     stored: Option<Vec<usize>>,
+    /// The rowid in the present file, where a row that has another one can be the same.
+    rowid: Option<usize>,
     /// The hot row with a key.
-    hot: Statement<'a>,
+    hot: Option<Statement<'a>>,
     /// Whether rows of files with a key have a mark; NULL if there are none.
     met: Statement<'a>,
     insert: Statement<'a>,
@@ -230,6 +233,7 @@ impl<'a> Way<'a> {
         connection: &'a Connection,
         table: &Table,
         key: Vec<(usize, String)>,
+        list: &str,
     ) -> Result<Self> {
         let name = |column: usize| table.columns.get(column).map(|column| quote(&column.name));
         let terms = (1..).zip(&key).map(|(n, (column, collation))| {
@@ -238,83 +242,116 @@ impl<'a> Way<'a> {
         });
         let terms: Vec<String> = terms.collect();
         let hot = format!(
-            "SELECT 1 FROM {} t WHERE {}",
+            "SELECT {list} FROM {} t WHERE {}",
             table.qualified(),
             terms.join(" AND ")
         );
         let (columns, collations): (Vec<_>, Vec<_>) = key.into_iter().unzip();
         let columns = columns.into_iter().map(Some).collect();
-        Self::new(connection, columns, &collations, &hot, false)
+        Self::new(connection, columns, &collations, Some(&hot), true)
     }
 
     fn by_rowid(connection: &'a Connection, table: &Table, list: &str) -> Result<Self> {
         let (from, key) = (table.qualified(), table.key_matches("t"));
         let hot = format!("SELECT {list} FROM {from} t WHERE {key}");
-        Self::new(connection, vec![None], &["BINARY".to_owned()], &hot, true)
+        let collations = ["BINARY".to_owned()];
+        Self::new(connection, vec![None], &collations, Some(&hot), false)
+    }
+
+    /// For a table that is gone.
+    fn by_values(connection: &'a Connection) -> Result<Self> {
+        Self::new(connection, Vec::new(), &[], None, false)
     }
 
     fn new(
         connection: &'a Connection,
         columns: Vec<Option<usize>>,
         collations: &[String],
-        hot: &str,
-        by_value: bool,
+        hot: Option<&str>,
+        is_key: bool,
     ) -> Result<Self> {
-        let names: Vec<String> = (1..=columns.len()).map(|n| format!("k{n}")).collect();
+        let mut names: Vec<String> = (1..=columns.len()).map(|n| format!("k{n}")).collect();
         let mut list = String::new();
         for (name, collation) in names.iter().zip(collations) {
             list += &format!("{name} COLLATE {}, ", quote(collation));
         }
         // It is emptied, never dropped: DROP TABLE fails while the caller's own statement reads a table.
         let name = format!("temp._archive_met_{:016x}", xxh3_64(list.as_bytes()));
+        names.push("mark".to_owned());
         connection.execute_batch(&format!(
             "CREATE TABLE IF NOT EXISTS {name}
-                 ({list} mark, PRIMARY KEY ({}, mark)) WITHOUT ROWID;
+                 ({list} mark, is_new, PRIMARY KEY ({})) WITHOUT ROWID;
              DELETE FROM {name};",
             names.join(", ")
         ))?;
-        let terms = (1..).zip(&names).map(|(n, name)| format!("{name} = ?{n}"));
+        // Without a key all is in the mark.
+        let found = names.get(..columns.len().max(1)).unwrap_or_default();
+        let terms = (1..).zip(found).map(|(n, name)| format!("{name} = ?{n}"));
         let terms: Vec<String> = terms.collect();
-        let (terms, last) = (terms.join(" AND "), names.len() + 1);
-        let met = format!("SELECT max(mark = ?{last}) FROM {name} WHERE {terms}");
-        let marks = vec!["?"; last].join(", ");
+        let (terms, last) = (terms.join(" AND "), names.len());
+        let met = format!(
+            "SELECT max(mark = ?{last}) FROM {name} WHERE {terms} AND is_new >= ?{}",
+            last + 1
+        );
+        let marks = vec!["?"; last + 1].join(", ");
         let insert = format!("INSERT OR IGNORE INTO {name} VALUES ({marks})");
         Ok(Self {
             connection,
             columns,
-            by_value,
+            is_key,
             stored: None,
-            hot: connection.prepare(hot)?,
+            rowid: None,
+            hot: hot.map(|hot| connection.prepare(hot)).transpose()?,
             met: connection.prepare(&met)?,
             insert: connection.prepare(&insert)?,
             name,
         })
     }
 
-    fn bind_key(
+    /// Whether the hot row with a row's key has its values, as far as the file has them; `None` if there is
+    /// none.
+    fn find_hot(
         &mut self,
-        which: Which,
         group: &Group,
         row: usize,
+        (reader, places): (&HotReader, &[(usize, usize)]),
         scratch: &mut Scratch,
-    ) -> Result<()> {
-        let statement = match which {
-            Which::Hot => &mut self.hot,
-            Which::Met => &mut self.met,
-            Which::Insert => &mut self.insert,
+    ) -> Result<Option<bool>> {
+        let Some(statement) = &mut self.hot else {
+            return Ok(None);
         };
-        for (index, column) in self.stored.iter().flatten().enumerate() {
-            statement.raw_bind_parameter(index + 1, group.value(*column, row, scratch))?;
+        bind_key(statement, &self.stored, group, row, scratch)?;
+        let mut rows = statement.raw_query();
+        let Some(hot) = rows.next()? else {
+            return Ok(None);
+        };
+        let mut same = true;
+        for (column, place) in places {
+            let cold = group.value(*place, row, scratch);
+            let get = |n| hot.get_ref(n);
+            same &= reader.read(get, *column, |value| value.same(cold))?;
         }
-        Ok(())
+        Ok(Some(same))
     }
 
-    /// What rows with the same key are told apart by: all values, or nothing.
-    fn mark(&self, group: &Group, row: usize, scratch: &mut Scratch) -> [u8; 16] {
-        match self.by_value {
-            true => group.hash(row, scratch),
-            false => [0; 16],
-        }
+    /// Whether one of the rows of files with a row's key has its values; `None` if there is none.
+    fn find_met(
+        &mut self,
+        group: &Group,
+        row: usize,
+        among: Among,
+        scratch: &mut Scratch,
+    ) -> Result<Option<bool>> {
+        let last = self.columns.len();
+        bind_key(&mut self.met, &self.stored, group, row, scratch)?;
+        let mark = group.hash(row, self.rowid, scratch);
+        self.met.raw_bind_parameter(last + 1, mark)?;
+        self.met.raw_bind_parameter(last + 2, among == Among::New)?;
+        let mut rows = self.met.raw_query();
+        Ok(match rows.next()? {
+            Some(row) => row.get(0)?,
+            None => None,
+        })
     }
 
     fn clear(self) -> Result<()> {
@@ -322,4 +359,18 @@ impl<'a> Way<'a> {
         self.connection.execute(&sql, [])?;
         Ok(())
     }
+}
+
+/// Binds the key of a row of the present file, which is in the columns `stored`, as the first parameters.
+fn bind_key(
+    statement: &mut Statement<'_>,
+    stored: &Option<Vec<usize>>,
+    group: &Group,
+    row: usize,
+    scratch: &mut Scratch,
+) -> Result<()> {
+    for (index, column) in stored.iter().flatten().enumerate() {
+        statement.raw_bind_parameter(index + 1, group.value(*column, row, scratch))?;
+    }
+    Ok(())
 }
