@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from conftest import FAULTS_LIBRARY, archive, connect, process
-from test_recover import KILLED, call, copies, lose, recover, rows
+from test_recover import KILLED, call, copies, drop_catalog, fill, lose, recover, rows
 
 
 def files(path):
@@ -139,3 +139,182 @@ def test_the_time_that_a_file_was_written_at_tells_which_is_newer(db, path):
     with closing(lose(db, path)) as again:
         done = recover(again)
         assert done["rows"] == 5 and rows(again, "all_t") == before
+
+
+# What cannot be read now
+
+
+def test_a_copy_that_is_busy_ends_the_recovery(db, path):
+    """The one before it would do worse, and what that made would stay."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-05"})
+    archive(db, "t", 7)
+    before = rows(db, "all_t")
+    with closing(lose(db, path)) as again, closing(sqlite3.connect(copies(path)[-1])) as busy:
+        busy.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked") as error:
+            recover(again)
+        assert copies(path)[-1].name in str(error.value)
+        assert not again.execute("SELECT 1 FROM sqlite_schema WHERE name GLOB '_archive*'").fetchall()
+        busy.execute("ROLLBACK")
+        assert recover(again)["new_files"] == 0
+        assert rows(again, "all_t") == before
+
+
+def test_a_file_that_the_system_cannot_read_ends_the_recovery(db, path, monkeypatch):
+    fill(db)
+    archive(db, "t", 7)
+    before = rows(db, "all_t")
+    for copy in copies(path):
+        copy.unlink()
+    db.close()
+    drop_catalog(path)
+    with closing(connect(path, FAULTS_LIBRARY)) as again:
+        monkeypatch.setenv("SQLITE_COLD_FAULT", "recover.read:4:error")
+        with pytest.raises(sqlite3.OperationalError, match=r"parquet: fault at recover.read"):
+            recover(again)
+        monkeypatch.delenv("SQLITE_COLD_FAULT")
+        assert not again.execute("SELECT 1 FROM sqlite_schema WHERE name GLOB '_archive*'").fetchall()
+        assert recover(again)["problems"] == []
+        assert rows(again, "all_t") == before
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_file_that_was_put_right_is_taken_by_a_second_recovery(db, path, copied):
+    """It has its place among the others by the time at which it was written."""
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)")
+    db.executemany("INSERT INTO t VALUES (?, ?, 'old')", [(n, f"2020-01-{n:02}") for n in range(1, 9)])
+    archive(db, "t", None, {"before": "2020-01-02"})
+    kept = copies(path) if copied else []
+    archive(db, "t", None, {"before": "2020-01-06"})
+    call(db, "archive_restore('t', '{\"from\":\"2020-01-03\",\"to\":\"2020-01-05\"}')")
+    db.execute("UPDATE t SET v = 'new' WHERE id = 3")
+    known = set(files(path))
+    archive(db, "t", None, {"before": "2020-01-06"})
+    before = rows(db, "all_t")
+    # The old version of row 3, and the newest of row 4.
+    damaged = [file for file in known if "2020/01/03" in str(file) or "day=03" in str(file)]
+    damaged += [file for file in set(files(path)) - known if "day=04" in str(file)]
+    assert len(damaged) == 2
+    whole = [file.read_bytes() for file in damaged]
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:-9])
+    for copy in set(copies(path)) - set(kept):
+        copy.unlink()
+    with closing(lose(db, path)) as again:
+        done = recover(again)
+        assert len(done["problems"]) == 2 and done["rows"] == 5
+        for file, content in zip(damaged, whole):
+            file.write_bytes(content)
+        trial = recover(again, dry_run=True)
+        done = recover(again)
+        assert (done["rows"], done["new_files"], done["problems"]) == (5, 2, [])
+        assert trial["new_files"] == 2 and rows(again, "all_t") == before
+        with pytest.raises(sqlite3.OperationalError, match="nothing is lost"):
+            recover(again)
+
+
+# Comparing
+
+
+def test_files_of_a_table_that_is_gone_are_compared_with_each_other(db, path):
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)")
+    db.executemany("INSERT INTO t VALUES (?, ?, 'old')", [(n, f"2020-01-{n:02}") for n in range(1, 9)])
+    archive(db, "t", None, {"before": "2020-01-06"})
+    call(db, "archive_restore('t', '{\"to\":\"2020-01-04\"}')")
+    archive(db, "t", None, {"before": "2020-01-06"})
+    before = rows(db, "cold_t")
+    db.execute("DROP TABLE t")
+    for copy in copies(path):
+        copy.unlink()
+    with closing(lose(db, path)) as again:
+        done = recover(again)
+        assert (done["rows"], done["older_rows"]) == (5, 3)
+        assert rows(again, "cold_t") == before
+
+
+def test_a_file_that_cannot_be_compared_is_taken_out_again(db, path):
+    """Its rows may be those of other files: it has no column of the key any more."""
+    db.execute("CREATE TABLE t (ts TEXT, v, k TEXT PRIMARY KEY) WITHOUT ROWID")
+    db.executemany("INSERT INTO t VALUES (?, 'old', ?)", [(f"2020-01-{n:02}", f"k{n}") for n in range(1, 9)])
+    archive(db, "t", None, {"before": "2020-01-03"})
+    for copy in copies(path):
+        copy.unlink()
+    old = files(path)
+    db.close()
+    drop_catalog(path)
+    with closing(sqlite3.connect(path)) as plain:
+        plain.executescript(
+            "CREATE TABLE u (ts TEXT, v, another TEXT PRIMARY KEY) WITHOUT ROWID;"
+            "INSERT INTO u SELECT * FROM t; DROP TABLE t; ALTER TABLE u RENAME TO t"
+        )
+    with closing(connect(path)) as again:
+        done = recover(again)
+        assert (done["rows"], done["new_files"], done["files"]) == (0, 0, 0)
+        assert len(done["problems"]) == len(old)
+        assert again.execute("SELECT count(*) FROM _archive_range").fetchone() == (0,)
+        assert files(path) == old
+
+
+# A run inside the caller's transaction
+
+
+def test_a_run_in_a_transaction_that_was_committed_is_not_forgotten(db, path):
+    """Nothing but its files is left, and the same process remembers the run."""
+    fill(db)
+    db.execute("BEGIN")
+    archive(db, "t", 7)
+    db.execute("COMMIT")
+    before = rows(db, "all_t")
+    with closing(lose(db, path)) as again:
+        with pytest.raises(sqlite3.OperationalError, match="archive_recover"):
+            archive(again, "t", 7)
+        recover(again)
+        assert rows(again, "all_t") == before
+
+
+# Damage within the catalog
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_bitmap_that_cannot_be_read(db, path, copied):
+    """The copy's takes its place; without one it is said that rows may be there again."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-02-01", "partition": "year"})
+    call(db, "archive_restore('t', '{\"to\":\"2020-01-04\"}')")
+    db.execute("DELETE FROM t WHERE ts < '2020-01-03'")
+    call(db, "archive_policy('t', 7)")
+    call(db, "archive_run('{\"backup\":false}')")
+    before = rows(db, "all_t")
+    assert len(before) == 7
+    if not copied:
+        for copy in copies(path):
+            copy.unlink()
+    db.execute("UPDATE _archive_tombstone SET rows = x'00'")
+    db.execute("DROP TABLE _archive_policy")
+    db.close()
+    with closing(connect(path)) as again:
+        done = recover(again)
+        (said,) = [line for line in done["problems"] if "tombstones" in line]
+        assert ("those of the copy" in said) == copied
+        assert len(rows(again, "all_t")) == (7 if copied else 9)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_an_emptied_history_costs_no_tombstones(db, path, copied):
+    """The runs that files refer to are made again from the names of the files."""
+    fill(db)
+    archive(db, "t", 7)
+    call(db, "archive_restore('t', '{\"to\":\"2020-01-04\"}')")
+    db.execute("DELETE FROM t WHERE ts < '2020-01-03'")
+    before = rows(db, "all_t")
+    assert len(before) == 7
+    if not copied:
+        for copy in copies(path):
+            copy.unlink()
+    db.execute("DELETE FROM _archive_run")
+    db.close()
+    with closing(connect(path)) as again:
+        done = recover(again)
+        assert done["problems"] == [] and done["new_files"] == 0
+        assert rows(again, "all_t") == before

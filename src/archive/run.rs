@@ -246,7 +246,7 @@ fn run_traced(
         Ok((archived, schema, run, sql::schema_version(connection)?))
     })?;
     if !own {
-        lost::note_inside(&run);
+        lost::note_inside(connection, &run)?;
     }
     *trace = Some(Trace {
         archive: archive.clone(),

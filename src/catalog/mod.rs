@@ -21,7 +21,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
-use crate::sql::{without_comments, write_transaction};
+use crate::sql::{schema_version, without_comments, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage;
 use crate::transaction;
@@ -175,13 +175,18 @@ pub fn exists(connection: &Connection) -> Result<bool> {
     }
 }
 
-/// Creates the catalog, or brings an older one up to date.
-pub fn ensure(connection: &Connection) -> Result<()> {
+/// Creates the catalog, or brings an older one up to date. Returns the number of the schema before that, if
+/// there was anything to do: whoever could write then has seen the newest state.
+pub fn ensure(connection: &Connection) -> Result<Option<i64>> {
     if exists(connection)? && version(connection)? == Some(NEWEST) {
-        return Ok(());
+        return Ok(None);
     }
     write_transaction(connection, || {
-        transaction::renewing(connection, || create(connection))
+        transaction::renewing(connection, || {
+            let before = schema_version(connection)?;
+            create(connection)?;
+            Ok(Some(before))
+        })
     })
 }
 

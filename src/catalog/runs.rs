@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::Result;
+use crate::storage;
 use crate::time::clock;
 
 /// What a run does.
@@ -144,18 +145,52 @@ pub fn dead(connection: &Connection) -> Result<Vec<Run>> {
     Ok(runs.collect::<Result<_, _>>()?)
 }
 
-/// The id of the run with this token, of which only files of a table are left: it is added if it is new.
-pub fn of_files(connection: &Connection, token: &str, table: i64, name: &str) -> Result<i64> {
+/// Adds a run, of which only files of a table are left, with this id if it is given, unless there is one.
+fn add_of_files(
+    connection: &Connection,
+    id: Option<i64>,
+    token: &str,
+    (table, name): (i64, &str),
+) -> Result<()> {
     connection.execute(
         "INSERT OR IGNORE INTO main._archive_run
-             (token, operation, table_id, table_name, started_at, finished_at, status, error)
-         VALUES (?1, 'archive', ?2, ?3, ?4, ?4, 'interrupted', 'only its files were left')",
-        (token, table, name, clock::stamp()),
+             (id, token, operation, table_id, table_name, started_at, finished_at, status, error)
+         VALUES (?1, ?2, 'archive', ?3, ?4, ?5, ?5, 'interrupted', 'only its files were left')",
+        (id, token, table, name, clock::stamp()),
     )?;
+    Ok(())
+}
+
+/// The id of the run with this token, of which only files of a table are left: it is added if it is new.
+pub fn of_files(connection: &Connection, token: &str, table: i64, name: &str) -> Result<i64> {
+    add_of_files(connection, None, token, (table, name))?;
     let sql = "UPDATE main._archive_run SET table_id = ?2 WHERE token = ?1 AND table_id IS NULL";
     connection.execute(sql, (token, table))?;
     let sql = "SELECT id FROM main._archive_run WHERE token = ?1";
     Ok(connection.query_row(sql, [token], |row| row.get(0))?)
+}
+
+/// Makes the runs again that files refer to, from the names of the files.
+pub fn restore_missing(connection: &Connection) -> Result<()> {
+    let sql = "SELECT f.run_id, f.table_id, t.name, f.path
+               FROM main._archive_file f JOIN main._archive_table t ON t.id = f.table_id
+               WHERE f.run_id NOT IN (SELECT id FROM main._archive_run)";
+    let mut statement = connection.prepare(sql)?;
+    let files = statement.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    })?;
+    let files: Vec<(i64, i64, String, String)> = files.collect::<Result<_, _>>()?;
+    for (id, table, name, path) in files {
+        let Some(token) = storage::run_of(&path) else {
+            continue;
+        };
+        add_of_files(connection, Some(id), token, (table, &name))?;
+        // Under another id there may be a run of that name.
+        let sql = "UPDATE main._archive_file SET run_id = r.id FROM main._archive_run r
+                   WHERE r.token = ?2 AND _archive_file.path = ?1";
+        connection.execute(sql, (&path, token))?;
+    }
+    Ok(())
 }
 
 /// Writes down that a run was cut off; what it had published counts.

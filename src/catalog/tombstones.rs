@@ -118,9 +118,50 @@ fn to_bytes(rows: &RoaringBitmap) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Removes tombstones of a file that cannot be read, and returns how many bitmaps these were.
+pub fn remove_unreadable(connection: &Connection, file: &FileEntry) -> Result<usize> {
+    let unreadable = split(connection, file)?.1;
+    let sql = "DELETE FROM main._archive_tombstone WHERE rowid = ?1";
+    for rowid in &unreadable {
+        connection.execute(sql, [rowid])?;
+    }
+    Ok(unreadable.len())
+}
+
+/// Adds the tombstones that a copy of the catalog has of a file, of those 65,536 rows of which there are none.
+/// Says whether there were any.
+pub fn copy(from: &Connection, to: &Connection, file: &FileEntry) -> Result<bool> {
+    let sql = "SELECT t.chunk, t.rows
+               FROM main._archive_tombstone t JOIN main._archive_file f ON f.id = t.file_id
+               WHERE f.path = ?1";
+    let mut statement = from.prepare_cached(sql)?;
+    let mut rows = statement.query([&file.record.path])?;
+    let sql =
+        "INSERT OR IGNORE INTO main._archive_tombstone (file_id, chunk, rows) VALUES (?1, ?2, ?3)";
+    let mut insert = to.prepare_cached(sql)?;
+    let mut copied = 0;
+    while let Some(row) = rows.next()? {
+        let (chunk, bitmap) = (row.get_ref(0)?, row.get_ref(1)?);
+        if from_values((chunk, bitmap)).is_some_and(|dead| is_of(file, &dead)) {
+            copied += insert.execute((file.id, chunk.as_i64().ok(), bitmap.as_blob().ok()))?;
+        }
+    }
+    Ok(copied > 0)
+}
+
 /// Makes the catalog's row of a file agree with its tombstones, one of which may be older than the other:
-/// rows before a dead one have been published. Tombstones that cannot be read go.
+/// rows before a dead one have been published.
 pub fn recount(connection: &Connection, file: &FileEntry) -> Result<()> {
+    let dead = split(connection, file)?.0;
+    let published = dead.max().map_or(0, |last| last as usize + 1);
+    let sql = "UPDATE main._archive_file SET published = ?2, dead = ?3 WHERE id = ?1";
+    let published = published.max(file.published);
+    connection.execute(sql, (file.id, published, dead.len()))?;
+    Ok(())
+}
+
+/// The dead rows of a file, and the rowids of tombstones that cannot be read.
+fn split(connection: &Connection, file: &FileEntry) -> Result<(RoaringBitmap, Vec<i64>)> {
     let sql = "SELECT chunk, rows, rowid FROM main._archive_tombstone WHERE file_id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([file.id])?;
@@ -128,20 +169,16 @@ pub fn recount(connection: &Connection, file: &FileEntry) -> Result<()> {
     let mut unreadable = Vec::new();
     while let Some(row) = rows.next()? {
         match from_values((row.get_ref(0)?, row.get_ref(1)?)) {
-            Some(chunk) if chunk.max() < Some(number(file.record.rows)) => dead |= chunk,
-            _ => unreadable.push(row.get::<_, i64>(2)?),
+            Some(chunk) if is_of(file, &chunk) => dead |= chunk,
+            _ => unreadable.push(row.get(2)?),
         }
     }
-    drop(rows);
-    for rowid in unreadable {
-        let sql = "DELETE FROM main._archive_tombstone WHERE rowid = ?1";
-        connection.execute(sql, [rowid])?;
-    }
-    let published = dead.max().map_or(0, |last| last as usize + 1);
-    let sql = "UPDATE main._archive_file SET published = ?2, dead = ?3 WHERE id = ?1";
-    let published = published.max(file.published);
-    connection.execute(sql, (file.id, published, dead.len()))?;
-    Ok(())
+    Ok((dead, unreadable))
+}
+
+/// Whether a file has all these rows.
+fn is_of(file: &FileEntry, rows: &RoaringBitmap) -> bool {
+    rows.max() < Some(number(file.record.rows))
 }
 
 /// The rows that a transaction buries. They are collected, and written down at its end: however many

@@ -10,7 +10,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::copy::copy_rows;
 use super::found;
 use super::lost::Remains;
-use crate::catalog::{self, files, identity, tables, tombstones};
+use crate::catalog::files::{self, FileEntry};
+use crate::catalog::{self, identity, runs, tables, tombstones};
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
 use crate::table::Table;
@@ -74,7 +75,8 @@ pub fn fill(
         connection.execute(sql, [])?;
     }
     tidy(connection)?;
-    complete_files(connection, remains, problems)?;
+    let copy = used.as_ref().map(|(copy, _)| copy);
+    complete_files(connection, remains, copy, problems)?;
     let known = match (
         &used,
         is_filled("_archive_file") || is_filled("_archive_tombstone"),
@@ -105,6 +107,17 @@ fn ids(connection: &Connection) -> Result<HashSet<(i64, String)>> {
 fn is_empty(connection: &Connection, table: &str) -> Result<bool> {
     let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM main.{table})");
     Ok(connection.query_row(&sql, [], |row| row.get(0))?)
+}
+
+/// How many files have rows that count, and how many these are, as the newest copy that is whole has it.
+pub fn count(remains: &Remains) -> Result<Option<(u64, u64)>> {
+    let Some((copy, _)) = open_newest(&remains.copies, &mut Vec::new())? else {
+        return Ok(None);
+    };
+    let sql = "SELECT count(*), coalesce(sum(published - dead), 0)
+               FROM main._archive_file WHERE published > dead";
+    let counted = copy.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Some(counted))
 }
 
 fn open_newest(
@@ -184,8 +197,12 @@ fn tidy(connection: &Connection) -> Result<()> {
          UPDATE main._archive_run SET status = 'interrupted' WHERE status = 'running';
          DELETE FROM main._archive_file
              WHERE table_id NOT IN (SELECT id FROM main._archive_table)
-                OR schema_id NOT IN (SELECT id FROM main._archive_schema)
-                OR run_id NOT IN (SELECT id FROM main._archive_run);
+                OR schema_id NOT IN (SELECT id FROM main._archive_schema);",
+    )?;
+    runs::restore_missing(connection)?;
+    connection.execute_batch(
+        "DELETE FROM main._archive_file
+             WHERE run_id NOT IN (SELECT id FROM main._archive_run);
          DELETE FROM main._archive_tombstone
              WHERE file_id NOT IN (SELECT id FROM main._archive_file);
          DELETE FROM main._archive_range
@@ -198,11 +215,12 @@ fn tidy(connection: &Connection) -> Result<()> {
 fn complete_files(
     connection: &Connection,
     remains: &Remains,
+    copy: Option<&Connection>,
     problems: &mut Vec<String>,
 ) -> Result<()> {
     for table in tables::all(connection)? {
         for entry in files::all(connection, table.id)? {
-            tombstones::recount(connection, &entry)?;
+            mend_tombstones(connection, copy, &entry, problems)?;
             if let Err(error) = found::complete_ranges(connection, &remains.archive.folder, &entry)
             {
                 problems.push(found::problem(error)?);
@@ -210,6 +228,34 @@ fn complete_files(
         }
     }
     Ok(())
+}
+
+/// Takes tombstones of a file that cannot be read from the copy, as far as it has them, and says so.
+fn mend_tombstones(
+    connection: &Connection,
+    copy: Option<&Connection>,
+    file: &FileEntry,
+    problems: &mut Vec<String>,
+) -> Result<()> {
+    let unreadable = tombstones::remove_unreadable(connection, file)?;
+    if unreadable > 0 {
+        let copied = match copy {
+            Some(copy) => tombstones::copy(copy, connection, file)?,
+            None => false,
+        };
+        let path = &file.record.path;
+        problems.push(match copied {
+            true => format!(
+                "tombstones of {path} cannot be read; those of the copy took their place, and rows that came back \
+                 or expired after it may be cold again"
+            ),
+            false => format!(
+                "tombstones of {path} cannot be read, and no copy has them: rows of it that came back or expired \
+                 may be cold again"
+            ),
+        });
+    }
+    tombstones::recount(connection, file)
 }
 
 /// Takes each table that has the name of an archived one for that, as it was before, if its columns can be

@@ -9,34 +9,39 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::{found, run};
+use super::{fill, found, run};
 use crate::catalog;
 use crate::catalog::files;
 use crate::catalog::runs::{self, Run};
 use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
-use crate::sql::{MoveMode, patiently};
+use crate::sql::{MoveMode, patiently, schema_version};
 use crate::sqlite::filename::database_path;
 use crate::sqlite::fork::PerProcess;
 use crate::storage::copies::Copies;
 use crate::storage::{Archive, OwnFile};
 use crate::transaction;
 
-/// The last runs of this process inside a transaction of the caller's. They leave no copy of the catalog. If
-/// there is neither a catalog nor a copy of any, the transaction was rolled back, and what their files have
-/// never was.
-static INSIDE: PerProcess<VecDeque<String>> = PerProcess::empty();
+/// The last runs of this process inside a transaction of the caller's, each with the number of the schema that
+/// the transaction had by then. They leave no copy of the catalog. If there is neither a catalog nor a copy of
+/// any, and the schema is older, the transaction that made the catalog was rolled back, and what the files have
+/// never was. No COMMIT lets the number go down, so that one which was committed is never taken for such.
+static INSIDE: PerProcess<VecDeque<(String, i64)>> = PerProcess::empty();
+/// Higher than any number: the run was rolled back for certain.
+const UNDONE: i64 = i64::MAX;
 /// How many of them are remembered.
 const REMEMBERED: usize = 1_000;
 
 /// Notes that a run writes files inside a transaction of the caller's.
-pub fn note_inside(run: &Run) {
+pub fn note_inside(connection: &Connection, run: &Run) -> Result<()> {
+    let schema = schema_version(connection)?;
     let mut runs = INSIDE.lock();
     if runs.len() == REMEMBERED {
         runs.pop_front();
     }
-    runs.push_back(run.token.clone());
+    runs.push_back((run.token.clone(), schema));
+    Ok(())
 }
 
 /// What there is to make a catalog from.
@@ -74,8 +79,13 @@ impl Remains {
         let archive = settings::archive_in(connection, folder, &id)?;
         let mut files = archive.own_files()?;
         if copies.is_empty() {
+            let now = schema_version(connection)?;
             let inside = INSIDE.lock();
-            files.retain(|file| !inside.contains(&file.run));
+            let undone = |file: &OwnFile| {
+                let run = inside.iter().find(|(token, _)| *token == file.run);
+                run.is_some_and(|(_, schema)| *schema > now)
+            };
+            files.retain(|file| !undone(file));
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Some(Self {
@@ -139,7 +149,17 @@ impl Remains {
 /// Creates the catalog, or brings an older one up to date, unless it is lost.
 pub fn ensure(connection: &Connection) -> Result<()> {
     check(connection)?;
-    catalog::ensure(connection)
+    if let Some(before) = catalog::ensure(connection)? {
+        // The new catalog raises the number again.
+        for (_, schema) in INSIDE
+            .lock()
+            .iter_mut()
+            .filter(|(_, schema)| *schema > before)
+        {
+            *schema = UNDONE;
+        }
+    }
+    Ok(())
 }
 
 /// Fails if the catalog is lost: if making it again would bring rows back. Files of a transaction that
@@ -157,6 +177,12 @@ pub fn check(connection: &Connection) -> Result<()> {
         Err(Error::Refused(_)) => return Ok(()),
         Err(error) => return Err(error),
     }
+    // A copy that says that rows were cold is enough; else all that there is has to be read.
+    if let Some((files, rows)) = fill::count(&remains)?
+        && rows > 0
+    {
+        return Err(lost(&remains, files, rows));
+    }
     let _lock = remains.archive.lock()?;
     let _mode = MoveMode::for_catalog(connection)?;
     let found = patiently(|| {
@@ -167,13 +193,26 @@ pub fn check(connection: &Connection) -> Result<()> {
         })
     })?;
     match found {
-        Some(found) if found.rows > 0 || found.unread > 0 => Err(Error::refused(format!(
-            "the archive catalog is lost: {} has {} cold files with {} rows of this database that are \
-             nowhere else; call archive_recover() to make it again",
-            remains.archive.folder.root().display(),
-            found.files + found.unread,
-            found.rows
+        Some(found) if found.rows > 0 => {
+            Err(lost(&remains, found.files + found.unread, found.rows))
+        }
+        // Whether its rows were ever cold it cannot say.
+        Some(found) if found.unread > 0 => Err(Error::refused(format!(
+            "{}; there is no catalog that knows it: put it right or take it out of the archive folder, or call \
+             archive_recover() to go on without it",
+            found
+                .problems
+                .first()
+                .map_or("a cold file cannot be read", |problem| problem)
         ))),
         _ => Ok(()),
     }
+}
+
+fn lost(remains: &Remains, files: u64, rows: u64) -> Error {
+    Error::refused(format!(
+        "the archive catalog is lost: {} has {files} cold files with {rows} rows of this database that are \
+         nowhere else; call archive_recover() to make it again",
+        remains.archive.folder.root().display(),
+    ))
 }

@@ -286,6 +286,11 @@ impl Archive {
     }
 }
 
+/// The token of the run that wrote the file at `path`, whose name is as [`Archive::file_name`] makes it.
+pub fn run_of(path: &str) -> Option<&str> {
+    path.rsplit('/').next()?.split('-').nth(1)
+}
+
 /// A file below the archive folder that this database has written.
 #[derive(Debug, Clone)]
 pub struct OwnFile {
