@@ -318,3 +318,71 @@ def test_an_emptied_history_costs_no_tombstones(db, path, copied):
         done = recover(again)
         assert done["problems"] == [] and done["new_files"] == 0
         assert rows(again, "all_t") == before
+
+
+# Whether it is lost at all
+
+
+def test_a_copy_is_enough_to_say_that_the_catalog_is_lost(db, path):
+    """The files are not read, which takes a lock and a while: here they cannot be."""
+    fill(db)
+    archive(db, "t", 7)
+    for file in files(path):
+        file.write_bytes(b"nothing")
+    with closing(lose(db, path)) as again, closing(sqlite3.connect(path)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        with pytest.raises(sqlite3.OperationalError, match="9 cold files with 9 rows"):
+            archive(again, "t", 7)
+        assert time.monotonic() - start < 5
+
+
+def test_a_damaged_file_alone_is_no_lost_catalog(db, path):
+    """It may be of a process that died while it wrote: what it is nobody knows."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-02"})
+    (file,) = files(path)
+    file.write_bytes(file.read_bytes()[:100])
+    for copy in copies(path):
+        copy.unlink()
+    with closing(lose(db, path)) as again:
+        with pytest.raises(sqlite3.OperationalError) as error:
+            archive(again, "t", 7)
+        message = str(error.value)
+        assert f"{file} is damaged" in message and "out of the archive folder" in message
+        assert "lost" not in message
+        done = recover(again)
+        assert (done["files"], len(done["problems"])) == (0, 1)
+        assert archive(again, "t", 7)["rows"] == 8 and file.exists()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_table_of_files_that_was_emptied(db, path, copied):
+    """The history has runs that published some, and the copy names them."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-05"})
+    archive(db, "t", 7)
+    before = rows(db, "all_t")
+    if not copied:
+        for copy in copies(path):
+            copy.unlink()
+    for table in ("file", "range", "tombstone"):
+        db.execute(f"DELETE FROM _archive_{table}")
+    db.close()
+    with closing(connect(path)) as again:
+        with pytest.raises(sqlite3.OperationalError, match="9 cold files with 9 rows.*archive_recover"):
+            archive(again, "t", 7)
+        done = recover(again)
+        assert (done["rows"], done["new_files"], done["problems"]) == (9, 0 if copied else 9, [])
+        assert rows(again, "all_t") == before
+
+
+def test_a_table_of_files_that_is_empty_by_right(db, path):
+    """All rows came back: nothing is lost, whatever the older copies say."""
+    fill(db)
+    archive(db, "t", 7)
+    call(db, "archive_restore('t')")
+    assert call(db, "archive_gc('{\"retention_days\":0}')")["files"] == 9
+    with pytest.raises(sqlite3.OperationalError, match="nothing is lost"):
+        recover(db)
+    assert archive(db, "t", 7)["rows"] == 9

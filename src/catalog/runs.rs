@@ -132,6 +132,22 @@ pub fn since_recovery(connection: &Connection) -> Result<Option<Option<String>>>
     Ok(statement.query_row([], |row| row.get(0)).optional()?)
 }
 
+/// Whether the catalog names no file, although runs have published some: all have left it, or its table was emptied.
+pub fn miss_files(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM main._archive_file)
+                  AND EXISTS (SELECT 1 FROM main._archive_run WHERE files > 0)";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+/// The tokens of runs that have published files.
+pub fn published(connection: &Connection) -> Result<HashSet<String>> {
+    let mut statement =
+        connection.prepare("SELECT token FROM main._archive_run WHERE files > 0")?;
+    let tokens = statement.query_map([], |row| row.get(0))?;
+    Ok(tokens.collect::<Result<_, _>>()?)
+}
+
 /// Runs that never ended although no run is going on: their process died.
 pub fn dead(connection: &Connection) -> Result<Vec<Run>> {
     let sql = "SELECT id, token FROM main._archive_run WHERE status = 'running'";

@@ -22,6 +22,9 @@ pub struct Copy {
     pub copied_at: String,
 }
 
+/// The tables that speak of files.
+const OF_FILES: [&str; 3] = ["_archive_file", "_archive_range", "_archive_tombstone"];
+
 /// What a catalog has after it was filled.
 pub struct Filled {
     pub copy: Option<Copy>,
@@ -46,9 +49,11 @@ pub fn fill(
     }
     catalog::complete(connection, &remains.id)?;
     let emptied = is_empty(connection, "_archive_run")?;
+    let misses_files = runs::miss_files(connection)? && !remains.unknown(connection)?.is_empty();
     let mut filled = Vec::new();
     for table in catalog::TABLES {
-        if is_empty(connection, table)? && (emptied || missing.contains(&table)) {
+        let lost = emptied || missing.contains(&table) || misses_files && OF_FILES.contains(&table);
+        if lost && is_empty(connection, table)? {
             filled.push(table);
         }
     }

@@ -61,7 +61,7 @@ pub struct Remains {
 impl Remains {
     /// `None` if the catalog is whole, or the database has no place that files could be in.
     pub fn find(connection: &Connection) -> Result<Option<Self>> {
-        if database_path(connection).is_none() || catalog::is_whole(connection)? {
+        if database_path(connection).is_none() || is_whole(connection)? {
             return Ok(None);
         }
         let folder = match settings::folder(connection, &Config::read_remains(connection)?) {
@@ -88,20 +88,29 @@ impl Remains {
             files.retain(|file| !undone(file));
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Some(Self {
+        let remains = Self {
             archive,
             id,
             copies: copies.into_iter().rev().map(|(_, path)| path).collect(),
             files,
             is_whole: false,
             since: None,
-        }))
+        };
+        if catalog::is_whole(connection)? {
+            // Where all files have left the catalog, none of its runs is there that it does not know.
+            let published = runs::published(connection)?;
+            let unknown = remains.unknown(connection)?;
+            if !unknown.iter().any(|file| published.contains(&file.run)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(remains))
     }
 
     /// What the last recovery could not take, if no run has been at work since: files that were damaged and may
     /// have been put right. `None` if there is nothing.
     pub fn left(connection: &Connection) -> Result<Option<Self>> {
-        if !catalog::is_whole(connection)? {
+        if !is_whole(connection)? {
             return Ok(None);
         }
         let Some(since) = runs::since_recovery(connection)? else {
@@ -146,6 +155,11 @@ impl Remains {
     }
 }
 
+/// Whether there is a catalog from which nothing seems to be missing.
+pub fn is_whole(connection: &Connection) -> Result<bool> {
+    Ok(catalog::is_whole(connection)? && !runs::miss_files(connection)?)
+}
+
 /// Creates the catalog, or brings an older one up to date, unless it is lost.
 pub fn ensure(connection: &Connection) -> Result<()> {
     check(connection)?;
@@ -186,7 +200,7 @@ pub fn check(connection: &Connection) -> Result<()> {
     let _lock = remains.archive.lock()?;
     let _mode = MoveMode::for_catalog(connection)?;
     let found = patiently(|| {
-        transaction::trial(connection, || match catalog::is_whole(connection)? {
+        transaction::trial(connection, || match is_whole(connection)? {
             // Another process was faster.
             true => Ok(None),
             false => run::make(connection, &remains).map(Some),

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::fill::{self, Copy};
 use super::found::Discovered;
-use super::lost::Remains;
+use super::lost::{self, Remains};
 use super::settle::Settler;
 use super::{copy, found};
 use crate::attach::archive_attach;
@@ -60,7 +60,7 @@ pub fn archive_recover(connection: &Connection, arguments: &[Value<'_>]) -> Resu
     let remains = find(connection)?;
     let _mode = MoveMode::for_catalog(connection)?;
     let recover = || {
-        if catalog::is_whole(connection)? != remains.is_whole {
+        if lost::is_whole(connection)? != remains.is_whole {
             return Err(nothing_lost());
         }
         make(connection, &remains)
