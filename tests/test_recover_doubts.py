@@ -386,3 +386,50 @@ def test_a_table_of_files_that_is_empty_by_right(db, path):
     with pytest.raises(sqlite3.OperationalError, match="nothing is lost"):
         recover(db)
     assert archive(db, "t", 7)["rows"] == 9
+
+
+@pytest.mark.parametrize("how", ["cp", "vacuum"])
+def test_a_database_whose_file_was_replaced(db, path, how):
+    """Its id went with the catalog, and another one follows from the new file: the copies say whose they are."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-05"})
+    archive(db, "t", 7)
+    copies(path)[-1].unlink()
+    before = rows(db, "all_t")
+    db.close()
+    drop_catalog(path)
+    new = path.with_suffix(".new")
+    with closing(sqlite3.connect(path)) as plain:
+        if how == "cp":
+            plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            new.write_bytes(path.read_bytes())
+        else:
+            plain.execute("VACUUM INTO ?", [str(new)])
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    new.rename(path)
+    with closing(connect(path)) as again:
+        with pytest.raises(sqlite3.OperationalError, match="lost.*archive_recover.*another database") as error:
+            archive(again, "t", 7)
+        assert "ARCHIVE_DIR" in str(error.value)
+        done = recover(again)
+        assert done["new_files"] == 5 and rows(again, "all_t") == before
+        assert len(copies(path)) == 2 and archive(again, "t", 7)["rows"] == 0
+
+
+def test_another_database_of_the_folder_is_no_lost_one(db, path):
+    """Neither one that has moved on nor one beside it."""
+    fill(db)
+    archive(db, "t", 7)
+    db.close()
+    moved = path.with_name("moved.db")
+    for end in ("", "-wal", "-shm"):
+        if path.with_name(path.name + end).exists():
+            path.with_name(path.name + end).rename(moved.with_name(moved.name + end))
+    with closing(connect(moved)) as other:
+        other.execute("INSERT INTO t (ts) VALUES ('2020-01-05')")
+        assert archive(other, "t", 7)["catalog_copy"] == "done"
+    for place in (path, path.with_name("beside.db")):
+        with closing(connect(place)) as new:
+            fill(new)
+            assert archive(new, "t", 7)["rows"] == 9

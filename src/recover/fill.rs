@@ -14,6 +14,9 @@ use crate::catalog::files::{self, FileEntry};
 use crate::catalog::{self, identity, runs, tables, tombstones};
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
+use crate::sqlite::filename::database_path;
+use crate::storage::Folder;
+use crate::storage::copies::Copies;
 use crate::table::Table;
 
 /// The copy that was used.
@@ -114,6 +117,26 @@ fn is_empty(connection: &Connection, table: &str) -> Result<bool> {
     Ok(connection.query_row(&sql, [], |row| row.get(0))?)
 }
 
+/// The id of the database that was last copied at the place of this one, if the folder has such a copy.
+pub fn former_id(connection: &Connection, archive: &Folder) -> Result<Option<String>> {
+    let database = database_path(connection).unwrap_or_default();
+    let database = database.to_string_lossy();
+    let mut last: Option<(String, String)> = None;
+    for path in Copies::newest_of_all(archive)? {
+        let (copy, copied_at) = match open(&path) {
+            Ok(opened) => opened,
+            // One of another version, or that is not this user's, is none of ours.
+            Err(error) if is_damage(&error) || is_closed(&error) => continue,
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
+        let is_of_it = catalog::meta::<String>(&copy, "database")? == database;
+        if is_of_it && last.as_ref().is_none_or(|(at, _)| *at < copied_at) {
+            last = Some((copied_at, catalog::meta(&copy, "database_id")?));
+        }
+    }
+    Ok(last.map(|(_, id)| id))
+}
+
 /// How many files have rows that count, and how many these are, as the newest copy that is whole has it.
 pub fn count(remains: &Remains) -> Result<Option<(u64, u64)>> {
     let Some((copy, _)) = open_newest(&remains.copies, &mut Vec::new())? else {
@@ -135,21 +158,32 @@ fn open_newest(
                 let path = path.clone();
                 return Ok(Some((connection, Copy { path, copied_at })));
             }
-            Err(error) => {
-                let problem = format!("{}: {error}", path.display());
-                match is_damage(&error) {
-                    true => problems.push(problem),
-                    // An older one would do worse, and what it made would stay.
-                    false => {
-                        return Err(Error::refused(format!(
-                            "{problem}; try again when it can be read"
-                        )));
-                    }
-                }
+            Err(error) if is_damage(&error) => {
+                problems.push(format!("{}: {error}", path.display()));
             }
+            // An older one would do worse, and what it made would stay.
+            Err(error) => return Err(unreadable(path, &error)),
         }
     }
     Ok(None)
+}
+
+fn unreadable(path: &Path, error: &Error) -> Error {
+    Error::refused(format!(
+        "{}: {error}; try again when it can be read",
+        path.display()
+    ))
+}
+
+/// Whether a copy is not for this user to open.
+fn is_closed(error: &Error) -> bool {
+    let Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else {
+        return false;
+    };
+    matches!(
+        failure.code,
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied
+    )
 }
 
 /// Whether a copy can never be used, and not only not now.

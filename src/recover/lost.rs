@@ -20,7 +20,7 @@ use crate::sql::{MoveMode, patiently, schema_version};
 use crate::sqlite::filename::database_path;
 use crate::sqlite::fork::PerProcess;
 use crate::storage::copies::Copies;
-use crate::storage::{Archive, OwnFile};
+use crate::storage::{Archive, Folder, OwnFile};
 use crate::transaction;
 
 /// The last runs of this process inside a transaction of the caller's, each with the number of the schema that
@@ -52,6 +52,8 @@ pub struct Remains {
     /// The newest first.
     pub copies: Vec<PathBuf>,
     pub files: Vec<OwnFile>,
+    /// Whether they are of another file that was in the place of the database's.
+    pub is_replaced: bool,
     /// Whether the catalog is there, and only what an earlier recovery could not take is left.
     pub is_whole: bool,
     /// When the copy was made that this one used.
@@ -74,7 +76,10 @@ impl Remains {
             true => catalog::find_meta(connection, "database_id")?,
             false => None,
         };
-        let id = known.unwrap_or_else(|| catalog::database_id(connection));
+        let (id, is_replaced) = match known {
+            Some(id) => (id, false),
+            None => id_of_file(connection, &folder)?,
+        };
         let copies = Copies::new(&folder, &id).list()?;
         let archive = settings::archive_in(connection, folder, &id)?;
         let mut files = archive.own_files()?;
@@ -93,6 +98,7 @@ impl Remains {
             id,
             copies: copies.into_iter().rev().map(|(_, path)| path).collect(),
             files,
+            is_replaced,
             is_whole: false,
             since: None,
         };
@@ -124,6 +130,7 @@ impl Remains {
             id: catalog::meta(connection, "database_id")?,
             copies: Vec::new(),
             files,
+            is_replaced: false,
             is_whole: true,
             since,
         };
@@ -224,9 +231,28 @@ pub fn check(connection: &Connection) -> Result<()> {
 }
 
 fn lost(remains: &Remains, files: u64, rows: u64) -> Error {
+    let replaced = match remains.is_replaced {
+        true => {
+            ". If another database took the place of the one they are of, set ARCHIVE_DIR to a folder of its own"
+        }
+        false => "",
+    };
     Error::refused(format!(
         "the archive catalog is lost: {} has {files} cold files with {rows} rows of this database that are \
-         nowhere else; call archive_recover() to make it again",
+         nowhere else; call archive_recover() to make it again{replaced}",
         remains.archive.folder.root().display(),
     ))
+}
+
+/// The id of a database that does not say it, and whether that is of another file, which was in its place before:
+/// the id follows from the file, and a backup, or VACUUM INTO, makes a new one.
+fn id_of_file(connection: &Connection, folder: &Folder) -> Result<(String, bool)> {
+    let id = catalog::database_id(connection);
+    if !Copies::new(folder, &id).list()?.is_empty() {
+        return Ok((id, false));
+    }
+    Ok(match fill::former_id(connection, folder)? {
+        Some(former) => (former, true),
+        None => (id, false),
+    })
 }

@@ -1,6 +1,7 @@
 //! The folder `.catalog` below the archive folder: copies of the catalogs of the databases whose cold
 //! files are there. No table's folder can have that name.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,6 @@ impl Copies {
                 .strip_prefix(&self.prefix)
                 .and_then(|rest| rest.strip_suffix(EXTENSION));
             let digits = |rest: &&str| rest.bytes().all(|c| c.is_ascii_digit());
-            let is_file =
-                |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
             if let Some(Ok(number)) = number.filter(digits).map(str::parse)
                 && is_file(&path)
             {
@@ -55,6 +54,29 @@ impl Copies {
         }
         copies.sort_unstable();
         Ok(copies)
+    }
+
+    /// The newest copy of each database that has any in the folder.
+    pub fn newest_of_all(archive: &Folder) -> Result<Vec<PathBuf>> {
+        let mut newest: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
+        // Whoever's they are: the name begins with an id, and has nothing else before the number.
+        for path in Self::new(archive, "").entries()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some((id, number)) = name
+                .strip_suffix(EXTENSION)
+                .and_then(|name| name.split_once('-'))
+            else {
+                continue;
+            };
+            let is_newer = |number: u64| newest.get(id).is_none_or(|(last, _)| *last < number);
+            if let Ok(number) = number.parse()
+                && is_newer(number)
+                && is_file(&path)
+            {
+                newest.insert(id.to_owned(), (number, path));
+            }
+        }
+        Ok(newest.into_values().map(|(_, path)| path).collect())
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>> {
@@ -130,4 +152,9 @@ impl Copies {
         fault::point("catalog.rename")?;
         sync_folder(&self.folder)
     }
+}
+
+/// Whether a regular file is there. A pipe would be waited for, and a link may lead anywhere.
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
