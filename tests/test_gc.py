@@ -253,6 +253,7 @@ def test_files_stay_whose_catalog_table_was_emptied(db, path):
         age(file, 400)
     for table in ("_archive_range", "_archive_file"):
         db.execute(f"DELETE FROM {table}")
-    collected = call(db, "archive_gc()")
-    assert (collected["files"], collected["unknown_files"]) == (0, 3)
+    for options in ("", "'{\"unknown_files\":true}'"):
+        with pytest.raises(sqlite3.OperationalError, match="3 cold files with 3 rows.*archive_recover"):
+            call(db, f"archive_gc({options})")
     assert all(file.exists() for file in files)
