@@ -50,6 +50,18 @@ def test_a_row_of_a_newer_file_gives_way_to_a_hot_one_and_that_is_said(db, path)
         assert rows(again, "all_t") == before
 
 
+def test_a_rowid_that_was_used_again_after_a_row_had_moved(db, path):
+    """The copy has the row as one that waits, and a hot row with its rowid: that it may be lost is said."""
+    db.execute("CREATE TABLE t (ts TEXT, v)")
+    db.execute("INSERT INTO t VALUES ('2020-01-01', 'old'), ('2020-02-01', 'x')")
+    archive(db, "t", 7, {"grace_hours": 24})
+    db.execute("UPDATE t SET v = 'new' WHERE rowid = 1")
+    with closing(lose(db, path)) as again:
+        done = recover(again)
+        assert done["rows"] == 0
+        assert any("1 cold rows of t wait" in line for line in done["uncertain"])
+
+
 def test_rows_that_the_copy_counts_are_not_compared_with_each_other(db, path):
     """Two cold rows with one id, which was used again, are there as they were."""
     db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, ts TEXT, v)")

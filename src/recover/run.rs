@@ -274,6 +274,11 @@ fn settle(
             "do not count, as a hot row, or one in a newer file, has their key with other values: they may have been \
              rows of their own",
         ),
+        (
+            tally.waiting,
+            "wait for their grace period to end, and the hot rows with their key or rowid have other values: they do \
+             not count, but may have been rows of their own",
+        ),
     ];
     let uncertain = uncertain.iter().filter(|(count, _)| *count > 0);
     recovered
@@ -313,14 +318,16 @@ fn note_uncertain(remains: &Remains, by_name: &[String], recovered: &mut Recover
         Some(copy) => vec![
             format!(
                 "rows that were deleted while they waited for their grace period to end may be cold; so may those \
-                 that came back after {} and were then deleted, and those that expired after it",
+                 that came back after {} and were then deleted, those that expired after it, and those that were \
+                 deleted after a transaction that had archived them was rolled back",
                 copy.copied_at
             ),
             format!("policies and settings are those of {}", copy.copied_at),
         ],
         None if remains.is_whole => Vec::new(),
         None => vec![
-            "rows that came back and were then deleted or changed in their key, or expired, are cold again"
+            "rows that came back and were then deleted or changed in their key, that expired, or that were deleted \
+             after a transaction that had archived them was rolled back, are cold again"
                 .to_owned(),
             "policies and settings are gone".to_owned(),
         ],

@@ -26,6 +26,8 @@ pub struct Tally {
     pub older: u64,
     /// Rows that do not count, as a hot row, or one in a newer file, has their key with other values.
     pub replaced: u64,
+    /// Rows that are still to move, if it is they that are hot with other values.
+    pub waiting: u64,
     /// Rows that count, although another that does has their key with other values.
     pub doubled: u64,
     /// Rows that count, although another that does has their rowid: it has other values, and nobody chose its
@@ -38,6 +40,7 @@ impl Tally {
         self.hot += other.hot;
         self.older += other.older;
         self.replaced += other.replaced;
+        self.waiting += other.waiting;
         self.doubled += other.doubled;
         self.doubtful += other.doubtful;
     }
@@ -84,13 +87,18 @@ impl<'a> Settler<'a> {
         let stored = tables::schema(self.connection, entry.schema)?;
         self.twins.begin(&file, &self.archived.columns, &stored)?;
         let mut published = entry.published;
-        if published < entry.record.rows && self.has_moved(&file, published)? {
-            files::set_published(self.connection, entry.id, published, entry.record.rows)?;
-            published = entry.record.rows;
+        let mut tally = Tally::default();
+        if published < entry.record.rows {
+            match self.count_changed(&file, published)? {
+                Some(changed) => tally.waiting = changed,
+                None => {
+                    files::set_published(self.connection, entry.id, published, entry.record.rows)?;
+                    published = entry.record.rows;
+                }
+            }
         }
         let dead = DeadRows::read(self.connection, entry)?;
         let mut burial = Burial::new(self.connection);
-        let mut tally = Tally::default();
         for number in 0..file.row_groups() {
             let span = file.footer().rows(number);
             let rows: Vec<usize> = dead.live(span.start..span.end.min(published)).collect();
@@ -135,8 +143,10 @@ impl<'a> Settler<'a> {
         Ok(counts)
     }
 
-    /// Whether a row after the first `published` is neither hot nor in a newer file.
-    fn has_moved(&mut self, file: &OpenFile, published: usize) -> Result<bool> {
+    /// How many rows after the first `published` have other values now, or `None` if one of them has moved: it
+    /// is neither hot nor in a newer file.
+    fn count_changed(&mut self, file: &OpenFile, published: usize) -> Result<Option<u64>> {
+        let mut changed = 0;
         for number in 0..file.row_groups() {
             let span = file.footer().rows(number);
             if span.end <= published {
@@ -144,12 +154,14 @@ impl<'a> Settler<'a> {
             }
             let group = Group::decode(file, number)?;
             for row in span.start.max(published)..span.end {
-                if self.twins.find(&group, row - span.start, Among::All)? == Found::Nowhere {
-                    return Ok(true);
+                match self.twins.find(&group, row - span.start, Among::All)? {
+                    Found::Nowhere => return Ok(None),
+                    Found::Hot | Found::Newer => {}
+                    Found::OtherValues | Found::SameRowid => changed += 1,
                 }
             }
         }
-        Ok(false)
+        Ok(Some(changed))
     }
 
     /// Forgets the rows.
