@@ -1,6 +1,7 @@
 """What archive_recover cannot know: nothing of it is decided without a word."""
 
 import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -349,12 +350,27 @@ def test_a_copy_is_enough_to_say_that_the_catalog_is_lost(db, path):
         assert time.monotonic() - start < 5
 
 
+def test_a_file_that_was_never_finished_is_no_lost_catalog(path):
+    """A first run that dies inside a transaction leaves no catalog, and a piece of a file."""
+    with closing(connect(path)) as db:
+        fill(db)
+    run = KILLED.replace("db.execute(", "db.execute('BEGIN'); db.execute(", 1)
+    library = FAULTS_LIBRARY.with_suffix("")
+    with process(run, path, library, fault="file.write:1:kill") as child:
+        assert child.wait(60) == -signal.SIGKILL
+    (file,) = files(path)
+    with closing(connect(path)) as db:
+        assert archive(db, "t", None, {"before": "2020-01-06"})["rows"] == 5
+        assert len(rows(db, "all_t")) == 9
+        assert call(db, "SELECT archive_gc()")["unknown_files"] == 1 and file.exists()
+
+
 def test_a_damaged_file_alone_is_no_lost_catalog(db, path):
-    """It may be of a process that died while it wrote: what it is nobody knows."""
+    """What it is nobody knows."""
     fill(db)
     archive(db, "t", None, {"before": "2020-01-02"})
     (file,) = files(path)
-    file.write_bytes(file.read_bytes()[:100])
+    file.write_bytes(file.read_bytes()[:100] + b"PAR1")
     for copy in copies(path):
         copy.unlink()
     with closing(lose(db, path)) as again:

@@ -157,6 +157,22 @@ impl Remains {
         Ok(unknown.filter(|file| !known.contains(&file.path)).collect())
     }
 
+    /// Leaves out files that were never written to their end: those of a first run that was cut off.
+    fn leave_unfinished(&mut self) -> Result<()> {
+        let folder = &self.archive.folder;
+        let mut finished = Vec::with_capacity(self.files.len());
+        for file in self.files.drain(..) {
+            match folder.is_finished(&file.path) {
+                Ok(true) => finished.push(file),
+                // It may be gone by now.
+                Ok(false) | Err(Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.files = finished;
+        Ok(())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.copies.is_empty() && self.files.is_empty()
     }
@@ -186,9 +202,10 @@ pub fn ensure(connection: &Connection) -> Result<()> {
 /// Fails if the catalog is lost: if making it again would bring rows back. Files of a transaction that
 /// was rolled back, in which a table was archived for the first time, have hot rows only.
 pub fn check(connection: &Connection) -> Result<()> {
-    let Some(remains) = Remains::find(connection)? else {
+    let Some(mut remains) = Remains::find(connection)? else {
         return Ok(());
     };
+    remains.leave_unfinished()?;
     if remains.is_empty() {
         return Ok(());
     }

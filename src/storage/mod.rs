@@ -15,7 +15,7 @@ pub mod write;
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry, File, Metadata, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -113,6 +113,20 @@ impl Folder {
         self.check_inside(&path)?;
         let file = File::open(&path).map_err(Error::io(&path))?;
         Ok((file, path))
+    }
+
+    /// Whether the file at `relative` was written to its end: it is published only then.
+    pub fn is_finished(&self, relative: &str) -> Result<bool> {
+        const END: &[u8; 4] = b"PAR1";
+        let (mut file, path) = self.open(relative)?;
+        let mut end = [0; 4];
+        let read = file.seek(SeekFrom::End(-4));
+        match read.and_then(|_| file.read_exact(&mut end)) {
+            Ok(()) => Ok(end == *END),
+            // It is shorter than that.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
     }
 
     /// What the file at `relative` is recognised by from now on.
