@@ -362,7 +362,7 @@ def test_a_file_that_was_never_finished_is_no_lost_catalog(path):
     with closing(connect(path)) as db:
         assert archive(db, "t", None, {"before": "2020-01-06"})["rows"] == 5
         assert len(rows(db, "all_t")) == 9
-        assert call(db, "SELECT archive_gc()")["unknown_files"] == 1 and file.exists()
+        assert call(db, "archive_gc()")["unknown_files"] == 1 and file.exists()
 
 
 def test_a_damaged_file_alone_is_no_lost_catalog(db, path):
