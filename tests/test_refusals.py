@@ -357,3 +357,19 @@ def test_names_like_those_of_the_catalog_may_be_the_applications(db, ddl):
     db.execute(ddl)
     assert archive(db, "t", 7)["rows"] == 2
     assert db.execute("SELECT count(*) FROM all_t").fetchone() == (3,)
+
+
+def test_a_lock_is_not_waited_for_in_a_transaction_before_the_first_archive(db, path):
+    """Its state has no catalog, so the files that another connection has written look like remains."""
+    db.execute("PRAGMA journal_mode = WAL")
+    setup(db)
+    db.execute("BEGIN")
+    db.execute("SELECT count(*) FROM t").fetchall()
+    db.execute("PRAGMA busy_timeout = 50")
+    with closing(connect(path)) as other:
+        archive(other, "t", 7)
+        other.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        with pytest.raises(sqlite3.OperationalError):
+            db.execute("SELECT archive_config('batch_size', 5)").fetchall()
+        assert time.monotonic() - start < 10

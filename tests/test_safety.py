@@ -388,6 +388,22 @@ def test_temp_triggers_do_not_fire_for_rows_that_move(db, table):
     assert notes(db) == 0
 
 
+@pytest.mark.parametrize("table", ["_archive_file", "_ARCHIVE_TOMBSTONE", "_archive_run"])
+def test_temp_triggers_of_the_catalog_are_refused(db, table):
+    """One that ignores a change would keep it from being made, without an error."""
+    db.executescript(NOTES)
+    archive(db, "t", None, {"before": "2020-01-02"})
+    ignore = f"CREATE TEMP TRIGGER ignore BEFORE INSERT ON main.{table} BEGIN SELECT RAISE(IGNORE); END"
+    db.execute(ignore)
+    for call in ("archive_table('t', 7)", "archive_restore('t')", "archive_policy('t', 7)"):
+        with pytest.raises(sqlite3.OperationalError, match="TEMP trigger ignore on"):
+            db.execute(f"SELECT {call}")
+    db.execute("DROP TRIGGER ignore")
+    db.execute("SELECT archive_restore('t')").fetchall()
+    assert archive(db, "t", 7)["rows"] == 2
+    assert db.execute("SELECT archive_verify()").fetchone()[0].endswith('"problems":[]}')
+
+
 def test_temp_triggers_of_other_tables_are_no_obstacle(db):
     """A TEMP trigger on a TEMP table of the same name, or on another event, fires for none of our rows."""
     db.executescript(NOTES)

@@ -223,13 +223,18 @@ pub fn check(connection: &Connection) -> Result<()> {
     }
     let _lock = remains.archive.lock()?;
     let _mode = MoveMode::for_catalog(connection)?;
-    let found = patiently(|| {
+    let trial = || {
         transaction::trial(connection, || match is_whole(connection)? {
             // Another process was faster.
             true => Ok(None),
             false => run::make(connection, &remains).map(Some),
         })
-    })?;
+    };
+    let found = match connection.is_autocommit() {
+        true => patiently(trial)?,
+        // Who holds the lock may wait for the end of the caller's transaction.
+        false => trial()?,
+    };
     match found {
         Some(found) if found.rows > 0 => {
             Err(lost(&remains, found.files + found.unread, found.rows))

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use rusqlite::{Connection, MAIN_DB};
+use rusqlite::{Connection, MAIN_DB, OptionalExtension};
 
 use super::{ARCHIVE_DIR, Config};
 use crate::catalog;
 use crate::error::{Error, Result};
-use crate::sql::{journal_mode, patiently};
+use crate::sql::{journal_mode, literal, patiently};
 use crate::sqlite::filename::database_path;
 use crate::storage::access::Access;
 use crate::storage::{self, Archive, Folder};
@@ -104,12 +104,33 @@ pub fn check_writable(connection: &Connection) -> Result<()> {
         ));
     }
     check_not_query_only(connection)?;
+    check_triggers(connection)?;
     // ROLLBACK would not undo what failed: rows would be deleted, and their file be no more.
     match patiently(|| journal_mode(connection))? == "off" {
         true => Err(Error::refused(
             "PRAGMA journal_mode is OFF, so nothing that fails could be undone; set another one",
         )),
         false => Ok(()),
+    }
+}
+
+/// Refuses a connection with TEMP triggers on tables of the catalog: they could keep rows from being written,
+/// without an error.
+fn check_triggers(connection: &Connection) -> Result<()> {
+    let names = catalog::TABLES.map(literal).join(", ");
+    let sql = format!(
+        "SELECT name, tbl_name FROM temp.sqlite_schema
+         WHERE type = 'trigger' AND tbl_name COLLATE NOCASE IN ({names})"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found: Option<(String, String)> = statement
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match found {
+        None => Ok(()),
+        Some((trigger, table)) => Err(Error::refused(format!(
+            "there is a TEMP trigger {trigger} on {table}, a table of the archive catalog; drop it"
+        ))),
     }
 }
 
