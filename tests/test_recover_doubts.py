@@ -1,6 +1,7 @@
 """What archive_recover cannot know: nothing of it is decided without a word."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -443,6 +444,30 @@ def test_a_database_whose_file_was_replaced(db, path, how):
         done = recover(again)
         assert done["new_files"] == 5 and rows(again, "all_t") == before
         assert len(copies(path)) == 2 and archive(again, "t", 7)["rows"] == 0
+
+
+@pytest.mark.parametrize("how", ["copied", "moved"])
+def test_a_folder_that_went_elsewhere_with_all_that_is_in_it(db, path, how):
+    """To another machine, say: neither the file nor its path is what the copies say, but where they are is."""
+    home = path.parent / "home"
+    home.mkdir()
+    with closing(connect(home / "app.db")) as there:
+        fill(there)
+        archive(there, "t", 7)
+        before = rows(there, "all_t")
+    elsewhere = path.parent / "elsewhere"
+    shutil.copytree(home, elsewhere)
+    if how == "moved":
+        shutil.rmtree(home)
+    drop_catalog(elsewhere / "app.db")
+    with closing(connect(elsewhere / "app.db")) as again:
+        with pytest.raises(sqlite3.OperationalError, match="9 cold files with 9 rows.*archive_recover"):
+            archive(again, "t", 7)
+        recover(again)
+        assert rows(again, "all_t") == before
+    if how == "copied":
+        with closing(connect(home / "app.db")) as there:
+            assert rows(there, "all_t") == before and archive(there, "t", 7)["rows"] == 0
 
 
 def test_another_database_of_the_folder_is_no_lost_one(db, path):

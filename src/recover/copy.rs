@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::settings;
 use crate::sql::read_transaction;
 use crate::sqlite::filename::database_path;
-use crate::storage::Archive;
 use crate::storage::copies::Copies;
+use crate::storage::{Archive, Folder};
 use crate::time::clock;
 
 /// Copies the catalog after a run, and says how that went: it is no failure of what the run did. Inside
@@ -35,11 +35,11 @@ pub fn after_run(connection: &Connection) -> Json {
 /// Copies the catalog. The archive's lock must be held.
 pub fn save(connection: &Connection, archive: &Archive) -> Result<()> {
     let id: String = catalog::meta(connection, "database_id")?;
-    Copies::new(&archive.folder, &id).add(|path| write(connection, path))
+    Copies::new(&archive.folder, &id).add(|path| write(connection, &archive.folder, path))
 }
 
 /// Fills an empty file with the catalog's tables, as they are in one snapshot.
-fn write(connection: &Connection, path: &Path) -> Result<()> {
+fn write(connection: &Connection, folder: &Folder, path: &Path) -> Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copy = Connection::open_with_flags(path, flags)?;
     // If anything fails the file goes; if nothing does, it is synced in the end.
@@ -52,9 +52,12 @@ fn write(connection: &Connection, path: &Path) -> Result<()> {
             .try_for_each(|table| copy_rows(connection, &copy, table))
     })?;
     let database = database_path(connection).unwrap_or_default();
+    // A path that is not UTF-8 would look like others.
+    let place = |path: &Path| path.to_str().unwrap_or_default().to_owned();
     let about = [
         ("copied_at", clock::stamp()),
-        ("database", database.to_string_lossy().into_owned()),
+        ("database", place(&database)),
+        ("folder", place(folder.root())),
     ];
     for pair in about {
         copy.execute("INSERT INTO main._archive_meta VALUES (?1, ?2)", pair)?;

@@ -63,7 +63,7 @@ pub fn fill(
     let used = open_newest(&remains.copies, problems)?;
     if let Some((copy, _)) = &used {
         copy_rows(copy, connection, "_archive_meta")?;
-        let sql = "DELETE FROM main._archive_meta WHERE key IN ('copied_at', 'database')";
+        let sql = "DELETE FROM main._archive_meta WHERE key IN ('copied_at', 'database', 'folder')";
         connection.execute(sql, [])?;
         for table in &filled {
             copy_rows(copy, connection, table)?;
@@ -117,10 +117,12 @@ fn is_empty(connection: &Connection, table: &str) -> Result<bool> {
     Ok(connection.query_row(&sql, [], |row| row.get(0))?)
 }
 
-/// The id of the database that was last copied at the place of this one, if the folder has such a copy.
+/// The id of the database whose catalog was last copied at the place of this one, or where this one was before
+/// its folder was moved, or copied, with all that is in it. `None` if the archive folder has no such copy.
 pub fn former_id(connection: &Connection, archive: &Folder) -> Result<Option<String>> {
     let database = database_path(connection).unwrap_or_default();
-    let database = database.to_string_lossy();
+    let home = database.parent().unwrap_or(&database);
+    let inside = archive.root().strip_prefix(home).ok();
     let mut last: Option<(String, String)> = None;
     for path in Copies::newest_of_all(archive)? {
         let (copy, copied_at) = match open(&path) {
@@ -129,7 +131,15 @@ pub fn former_id(connection: &Connection, archive: &Folder) -> Result<Option<Str
             Err(error) if is_damage(&error) || is_closed(&error) => continue,
             Err(error) => return Err(unreadable(&path, &error)),
         };
-        let is_of_it = catalog::meta::<String>(&copy, "database")? == database;
+        let former = PathBuf::from(catalog::meta::<String>(&copy, "database")?);
+        let folder = PathBuf::from(catalog::meta::<String>(&copy, "folder")?);
+        let moved_along = || {
+            let home = former.parent()?;
+            let same = former.file_name() == database.file_name()
+                && folder.strip_prefix(home).ok()? == inside?;
+            Some(same)
+        };
+        let is_of_it = former == database || moved_along() == Some(true);
         if is_of_it && last.as_ref().is_none_or(|(at, _)| *at < copied_at) {
             last = Some((copied_at, catalog::meta(&copy, "database_id")?));
         }
