@@ -470,6 +470,48 @@ def test_a_folder_that_went_elsewhere_with_all_that_is_in_it(db, path, how):
             assert rows(there, "all_t") == before and archive(there, "t", 7)["rows"] == 0
 
 
+def test_a_copy_of_the_database_beside_it_has_copies_of_its_own(db, path):
+    """Both have the same id and the same folder: the catalog of neither is taken for that of the other."""
+    fill(db)
+    archive(db, "t", None, {"before": "2020-01-04"})
+    beside = path.with_name("beside.db")
+    db.execute("VACUUM INTO ?", [str(beside)])
+    archive(db, "t", 7)
+    before = rows(db, "all_t")
+    db.close()
+    with closing(connect(beside)) as other:
+        for day in range(5, 9):
+            assert archive(other, "t", None, {"before": f"2020-01-{day:02}"})["rows"] == 1
+        assert rows(other, "all_t") == before
+    for place in (path, beside):
+        drop_catalog(place)
+        with closing(connect(place)) as again:
+            with pytest.raises(sqlite3.OperationalError, match="lost"):
+                archive(again, "t", 7)
+            done = recover(again)
+            assert done["problems"] == [] and rows(again, "all_t") == before
+
+
+@pytest.mark.parametrize("keeps_id", [True, False])
+def test_a_database_that_got_another_name(db, path, keeps_id):
+    """Its copies have the old one; that nothing is there any more tells that they are its own."""
+    fill(db)
+    archive(db, "t", 7)
+    before = rows(db, "all_t")
+    db.close()
+    new = path.rename(path.with_name("new.db"))
+    if keeps_id:
+        with closing(sqlite3.connect(new, isolation_level=None)) as plain:
+            plain.execute("DROP TABLE _archive_run")
+    else:
+        drop_catalog(new)
+    with closing(connect(new)) as again:
+        with pytest.raises(sqlite3.OperationalError, match="archive_recover"):
+            archive(again, "t", 7)
+        recover(again)
+        assert rows(again, "all_t") == before
+
+
 def test_another_database_of_the_folder_is_no_lost_one(db, path):
     """Neither one that has moved on nor one beside it."""
     fill(db)

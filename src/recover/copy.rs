@@ -7,12 +7,12 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use serde_json::{Value as Json, json};
 
+use super::copies::former;
 use crate::catalog;
 use crate::error::Result;
 use crate::settings;
 use crate::sql::read_transaction;
 use crate::sqlite::filename::database_path;
-use crate::storage::copies::Copies;
 use crate::storage::{Archive, Folder};
 use crate::time::clock;
 
@@ -34,8 +34,19 @@ pub fn after_run(connection: &Connection) -> Json {
 
 /// Copies the catalog. The archive's lock must be held.
 pub fn save(connection: &Connection, archive: &Archive) -> Result<()> {
-    let id: String = catalog::meta(connection, "database_id")?;
-    Copies::new(&archive.folder, &id).add(|path| write(connection, &archive.folder, path))
+    let copies = archive.copies();
+    let former = match copies.list()?.is_empty() {
+        true => former(
+            connection,
+            &archive.folder,
+            &catalog::meta::<String>(connection, "database_id")?,
+            true,
+        )?,
+        false => None,
+    };
+    copies.add(|path| write(connection, &archive.folder, path))?;
+    // Those of its former name would be taken for copies of whatever database has that next.
+    former.map_or(Ok(()), |former| former.copies.remove())
 }
 
 /// Fills an empty file with the catalog's tables, as they are in one snapshot.

@@ -1,12 +1,10 @@
-//! The tables of a lost catalog, and what the newest copy of it says. A copy is untrusted, as the
-//! catalog is.
+//! The tables of a lost catalog, and what the newest copy of it says.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::Connection;
 
+use super::copies::{Copy, open_newest};
 use super::copy::copy_rows;
 use super::found;
 use super::lost::Remains;
@@ -14,16 +12,7 @@ use crate::catalog::files::{self, FileEntry};
 use crate::catalog::{self, identity, runs, tables, tombstones};
 use crate::error::{Error, Result};
 use crate::settings::{self, Config};
-use crate::sqlite::filename::database_path;
-use crate::storage::Folder;
-use crate::storage::copies::Copies;
 use crate::table::Table;
-
-/// The copy that was used.
-pub struct Copy {
-    pub path: PathBuf,
-    pub copied_at: String,
-}
 
 /// The tables that speak of files.
 const OF_FILES: [&str; 3] = ["_archive_file", "_archive_range", "_archive_tombstone"];
@@ -115,125 +104,6 @@ fn ids(connection: &Connection) -> Result<HashSet<(i64, String)>> {
 fn is_empty(connection: &Connection, table: &str) -> Result<bool> {
     let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM main.{table})");
     Ok(connection.query_row(&sql, [], |row| row.get(0))?)
-}
-
-/// The id of the database whose catalog was last copied at the place of this one, or where this one was before
-/// its folder was moved, or copied, with all that is in it. `None` if the archive folder has no such copy.
-pub fn former_id(connection: &Connection, archive: &Folder) -> Result<Option<String>> {
-    let database = database_path(connection).unwrap_or_default();
-    let home = database.parent().unwrap_or(&database);
-    let inside = archive.root().strip_prefix(home).ok();
-    let mut last: Option<(String, String)> = None;
-    for path in Copies::newest_of_all(archive)? {
-        let (copy, copied_at) = match open(&path) {
-            Ok(opened) => opened,
-            // One of another version, or that is not this user's, is none of ours.
-            Err(error) if is_damage(&error) || is_closed(&error) => continue,
-            Err(error) => return Err(unreadable(&path, &error)),
-        };
-        let former = PathBuf::from(catalog::meta::<String>(&copy, "database")?);
-        let folder = PathBuf::from(catalog::meta::<String>(&copy, "folder")?);
-        let moved_along = || {
-            let home = former.parent()?;
-            let same = former.file_name() == database.file_name()
-                && folder.strip_prefix(home).ok()? == inside?;
-            Some(same)
-        };
-        let is_of_it = former == database || moved_along() == Some(true);
-        if is_of_it && last.as_ref().is_none_or(|(at, _)| *at < copied_at) {
-            last = Some((copied_at, catalog::meta(&copy, "database_id")?));
-        }
-    }
-    Ok(last.map(|(_, id)| id))
-}
-
-/// How many files have rows that count, and how many these are, as the newest copy that is whole has it.
-pub fn count(remains: &Remains) -> Result<Option<(u64, u64)>> {
-    let Some((copy, _)) = open_newest(&remains.copies, &mut Vec::new())? else {
-        return Ok(None);
-    };
-    let sql = "SELECT count(*), coalesce(sum(published - dead), 0)
-               FROM main._archive_file WHERE published > dead";
-    let counted = copy.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Some(counted))
-}
-
-fn open_newest(
-    copies: &[PathBuf],
-    problems: &mut Vec<String>,
-) -> Result<Option<(Connection, Copy)>> {
-    for path in copies {
-        match open(path) {
-            Ok((connection, copied_at)) => {
-                let path = path.clone();
-                return Ok(Some((connection, Copy { path, copied_at })));
-            }
-            Err(error) if is_damage(&error) => {
-                problems.push(format!("{}: {error}", path.display()));
-            }
-            // An older one would do worse, and what it made would stay.
-            Err(error) => return Err(unreadable(path, &error)),
-        }
-    }
-    Ok(None)
-}
-
-fn unreadable(path: &Path, error: &Error) -> Error {
-    Error::refused(format!(
-        "{}: {error}; try again when it can be read",
-        path.display()
-    ))
-}
-
-/// Whether a copy is not for this user to open.
-fn is_closed(error: &Error) -> bool {
-    let Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else {
-        return false;
-    };
-    matches!(
-        failure.code,
-        ErrorCode::CannotOpen | ErrorCode::PermissionDenied
-    )
-}
-
-/// Whether a copy can never be used, and not only not now.
-fn is_damage(error: &Error) -> bool {
-    match error {
-        Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
-            failure.code,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
-        ),
-        Error::Io { .. } | Error::Internal(_) => false,
-        _ => true,
-    }
-}
-
-/// Opens a copy, which must have the tables that this version makes, and nothing else.
-fn open(path: &Path) -> Result<(Connection, String)> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let copy = Connection::open_with_flags(path, flags)?;
-    copy.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    let expected = Connection::open_in_memory()?;
-    catalog::create_tables(&expected)?;
-    if schema(&copy)? != schema(&expected)? {
-        return Err(Error::refused(
-            "it is not a copy of a catalog of this version",
-        ));
-    }
-    let check: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(Error::refused(format!("the copy is damaged: {check}")));
-    }
-    catalog::exists(&copy)?;
-    let copied_at = catalog::meta(&copy, "copied_at")?;
-    Ok((copy, copied_at))
-}
-
-fn schema(connection: &Connection) -> Result<Vec<(String, String, String)>> {
-    let sql = "SELECT type, name, coalesce(sql, '') FROM main.sqlite_schema ORDER BY type, name";
-    let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Removes rows that refer to nothing. No run is going on: the lock is ours.

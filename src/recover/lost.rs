@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::{fill, found, run};
+use super::{copies, found, run};
 use crate::catalog;
 use crate::catalog::files;
 use crate::catalog::runs::{self, Run};
@@ -19,8 +19,7 @@ use crate::settings::{self, Config};
 use crate::sql::{MoveMode, patiently, schema_version};
 use crate::sqlite::filename::database_path;
 use crate::sqlite::fork::PerProcess;
-use crate::storage::copies::Copies;
-use crate::storage::{Archive, Folder, OwnFile};
+use crate::storage::{Archive, OwnFile};
 use crate::transaction;
 
 /// The last runs of this process inside a transaction of the caller's, each with the number of the schema that
@@ -76,14 +75,21 @@ impl Remains {
             true => catalog::find_meta(connection, "database_id")?,
             false => None,
         };
-        let (id, is_replaced) = match known {
-            Some(id) => (id, false),
-            None => id_of_file(connection, &folder)?,
-        };
-        let copies = Copies::new(&folder, &id).list()?;
-        let archive = settings::archive_in(connection, folder, &id)?;
+        let is_known = known.is_some();
+        let mut id = known.unwrap_or_else(|| catalog::database_id(connection));
+        let mut archive = settings::archive_in(connection, folder, &id)?;
+        let mut own = archive.copies().list()?;
+        let mut is_replaced = false;
+        if own.is_empty()
+            && let Some(former) = copies::former(connection, &archive.folder, &id, is_known)?
+        {
+            own = former.copies.list()?;
+            is_replaced = former.id != id;
+            id = former.id;
+            archive = settings::archive_in(connection, archive.folder, &id)?;
+        }
         let mut files = archive.own_files()?;
-        if copies.is_empty() {
+        if own.is_empty() {
             let now = schema_version(connection)?;
             let inside = INSIDE.lock();
             let undone = |file: &OwnFile| {
@@ -96,7 +102,7 @@ impl Remains {
         let remains = Self {
             archive,
             id,
-            copies: copies.into_iter().rev().map(|(_, path)| path).collect(),
+            copies: own.into_iter().rev().map(|(_, path)| path).collect(),
             files,
             is_replaced,
             is_whole: false,
@@ -216,7 +222,7 @@ pub fn check(connection: &Connection) -> Result<()> {
         Err(error) => return Err(error),
     }
     // A copy that says that rows were cold is enough; else all that there is has to be read.
-    if let Some((files, rows)) = fill::count(&remains)?
+    if let Some((files, rows)) = copies::count(&remains.copies)?
         && rows > 0
     {
         return Err(lost(&remains, files, rows));
@@ -264,17 +270,4 @@ fn lost(remains: &Remains, files: u64, rows: u64) -> Error {
          nowhere else; call archive_recover() to make it again{replaced}",
         remains.archive.folder.root().display(),
     ))
-}
-
-/// The id of a database that does not say it, and whether that is of another file, which was in its place before:
-/// the id follows from the file, and a backup, or VACUUM INTO, makes a new one.
-fn id_of_file(connection: &Connection, folder: &Folder) -> Result<(String, bool)> {
-    let id = catalog::database_id(connection);
-    if !Copies::new(folder, &id).list()?.is_empty() {
-        return Ok((id, false));
-    }
-    Ok(match fill::former_id(connection, folder)? {
-        Some(former) => (former, true),
-        None => (id, false),
-    })
 }

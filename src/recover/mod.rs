@@ -1,6 +1,7 @@
 //! What is there when a catalog is lost: copies of it, and the cold files, which say what they are.
 //!
 //! - [`copy`]: the copies that every run leaves beside the cold files
+//! - [`copies`]: which copies are this database's
 //! - [`lost`]: whether the catalog is lost
 //! - [`run`]: `archive_recover`, all steps in order
 //! - [`fill`]: what the newest copy says
@@ -9,6 +10,7 @@
 //!
 //! A copy is a projection of the catalog: nothing reads it while the catalog is there.
 
+mod copies;
 pub mod copy;
 mod fill;
 mod found;

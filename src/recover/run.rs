@@ -6,7 +6,8 @@ use std::time::Instant;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
-use super::fill::{self, Copy};
+use super::copies::Copy;
+use super::fill;
 use super::found::Discovered;
 use super::lost::{self, Remains};
 use super::settle::Settler;

@@ -54,7 +54,12 @@ pub fn archive_in(connection: &Connection, folder: Folder, id: &str) -> Result<A
     identity.push(place);
     let owner = xxhash_rust::xxh3::xxh3_64(identity.as_encoded_bytes());
     let lock = storage::file_identity(database.as_deref());
-    Ok(Archive::new(folder, format!("{owner:016x}"), lock))
+    Ok(Archive::new(
+        folder,
+        id.to_owned(),
+        format!("{owner:016x}"),
+        lock,
+    ))
 }
 
 /// The folder with the database's cold files, which it has even before its catalog. A relative path

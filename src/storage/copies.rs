@@ -1,7 +1,7 @@
 //! The folder `.catalog` below the archive folder: copies of the catalogs of the databases whose cold
 //! files are there. No table's folder can have that name.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,31 +22,36 @@ const KEPT: usize = 3;
 pub struct Copies {
     folder: PathBuf,
     access: Access,
-    /// What their names begin with.
-    prefix: String,
+    /// What their names begin with, before the number.
+    owner: String,
 }
 
 impl Copies {
-    /// `id` tells the database from others; of what it has, only letters and digits count.
-    pub fn new(archive: &Folder, id: &str) -> Self {
-        let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+    /// `id` is the database's; of what it has, only letters and digits count. Databases of which one is a
+    /// copy of the other have the same, and `owner` tells them apart.
+    pub fn new(archive: &Folder, id: &str, owner: &str) -> Self {
+        Self::named(archive, plain(id) + owner)
+    }
+
+    fn named(archive: &Folder, owner: String) -> Self {
         Self {
             folder: archive.root().join(FOLDER),
             access: archive.access().clone(),
-            prefix: format!("{id}-"),
+            owner,
         }
+    }
+
+    /// Whether they are of a database with this id.
+    pub fn are_of(&self, id: &str) -> bool {
+        self.owner.starts_with(&plain(id))
     }
 
     /// The copies that there are, by their numbers; the newest last.
     pub fn list(&self) -> Result<Vec<(u64, PathBuf)>> {
         let mut copies = Vec::new();
         for path in self.entries()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let number = name
-                .strip_prefix(&self.prefix)
-                .and_then(|rest| rest.strip_suffix(EXTENSION));
-            let digits = |rest: &&str| rest.bytes().all(|c| c.is_ascii_digit());
-            if let Some(Ok(number)) = number.filter(digits).map(str::parse)
+            if let Some((owner, number)) = parts(&path)
+                && owner == self.owner
                 && is_file(&path)
             {
                 copies.push((number, path));
@@ -56,27 +61,14 @@ impl Copies {
         Ok(copies)
     }
 
-    /// The newest copy of each database that has any in the folder.
-    pub fn newest_of_all(archive: &Folder) -> Result<Vec<PathBuf>> {
-        let mut newest: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
-        // Whoever's they are: the name begins with an id, and has nothing else before the number.
-        for path in Self::new(archive, "").entries()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let Some((id, number)) = name
-                .strip_suffix(EXTENSION)
-                .and_then(|name| name.split_once('-'))
-            else {
-                continue;
-            };
-            let is_newer = |number: u64| newest.get(id).is_none_or(|(last, _)| *last < number);
-            if let Ok(number) = number.parse()
-                && is_newer(number)
-                && is_file(&path)
-            {
-                newest.insert(id.to_owned(), (number, path));
-            }
+    /// The copies of each database that has any in the folder.
+    pub fn of_all(archive: &Folder) -> Result<Vec<Self>> {
+        let mut owners = BTreeSet::new();
+        for path in Self::named(archive, String::new()).entries()? {
+            owners.extend(parts(&path).map(|(owner, _)| owner));
         }
-        Ok(newest.into_values().map(|(_, path)| path).collect())
+        let copies = owners.into_iter().map(|owner| Self::named(archive, owner));
+        Ok(copies.collect())
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>> {
@@ -116,7 +108,7 @@ impl Copies {
         })?;
         let path = self
             .folder
-            .join(format!("{}{number:08}{EXTENSION}", self.prefix));
+            .join(format!("{}-{number:08}{EXTENSION}", self.owner));
         let unfinished = path.with_extension(format!("{}{UNFINISHED}", &EXTENSION[1..]));
         let remove = || match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -144,6 +136,12 @@ impl Copies {
         Ok(())
     }
 
+    /// Removes all. The archive's lock must be held.
+    pub fn remove(&self) -> Result<()> {
+        let mut copies = self.list()?.into_iter();
+        copies.try_for_each(|(_, path)| fs::remove_file(&path).map_err(Error::io(&path)))
+    }
+
     fn publish(&self, unfinished: &Path, path: &Path) -> Result<()> {
         fault::point("catalog.copy")?;
         let file = File::open(unfinished).map_err(Error::io(unfinished))?;
@@ -152,6 +150,18 @@ impl Copies {
         fault::point("catalog.rename")?;
         sync_folder(&self.folder)
     }
+}
+
+fn plain(id: &str) -> String {
+    id.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+/// The database that a copy is of, and its number, from its name.
+fn parts(path: &Path) -> Option<(String, u64)> {
+    let name = path.file_name()?.to_str()?.strip_suffix(EXTENSION)?;
+    let (owner, number) = name.split_once('-')?;
+    let number = Some(number).filter(|number| number.bytes().all(|c| c.is_ascii_digit()))?;
+    Some((owner.to_owned(), number.parse().ok()?))
 }
 
 /// Whether a regular file is there. A pipe would be waited for, and a link may lead anywhere.

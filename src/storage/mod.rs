@@ -24,6 +24,7 @@ use once_cell::sync::OnceCell;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::access::Access;
+use self::copies::Copies;
 use self::write::{NewFile, Seal};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -202,17 +203,19 @@ pub type Lock = Arc<LockedFile>;
 #[derive(Debug, Clone)]
 pub struct Archive {
     pub folder: Folder,
+    id: String,
     owner: String,
     lock: String,
 }
 
 impl Archive {
-    /// `owner` starts the names of the files that this database writes, so that databases can share a
+    /// `id` is the database's. `owner` starts the names of the files that this database writes, so that databases can share a
     /// folder and never take each other's files for leftovers. `lock` names the lock; it is the same
     /// whatever path leads to the database.
-    pub fn new(folder: Folder, owner: String, lock: String) -> Self {
+    pub fn new(folder: Folder, id: String, owner: String, lock: String) -> Self {
         Self {
             folder,
+            id,
             owner,
             lock,
         }
@@ -226,6 +229,11 @@ impl Archive {
         let path = self.folder.root.join(format!(".{}.lock", self.lock));
         let busy = "another archive run is working on this database";
         lock(&path, &self.folder.access, busy)
+    }
+
+    /// The copies of this database's catalog. One that was copied to another path has its own.
+    pub fn copies(&self) -> Copies {
+        Copies::new(&self.folder, &self.id, &self.owner)
     }
 
     /// The name of the file number `sequence` of a run. `run` is never used twice.

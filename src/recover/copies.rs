@@ -1,0 +1,167 @@
+//! Copies of catalogs: which are those of this database, and opening them. A copy is untrusted, as the
+//! catalog is.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::sqlite::filename::database_path;
+use crate::storage::copies::Copies;
+use crate::storage::{Folder, file_identity};
+
+/// A copy that is used.
+pub struct Copy {
+    pub path: PathBuf,
+    pub copied_at: String,
+}
+
+/// Copies that were made where this database was before, or of the file that was in its place.
+pub struct Former {
+    pub copies: Copies,
+    /// The database's then.
+    pub id: String,
+}
+
+/// The newest copies in the archive folder that are of the database with this `id` where it was before its
+/// file got another name. If the id is not known for certain, as the catalog is lost with it, also those of
+/// the file that was at the database's path, or that were moved, or copied, together with it.
+pub fn former(
+    connection: &Connection,
+    archive: &Folder,
+    id: &str,
+    is_known: bool,
+) -> Result<Option<Former>> {
+    let database = database_path(connection).unwrap_or_default();
+    let home = database.parent().unwrap_or(&database);
+    let inside = archive.root().strip_prefix(home).ok();
+    let mut last: Option<(String, Former)> = None;
+    for copies in Copies::of_all(archive)? {
+        if is_known && !copies.are_of(id) {
+            continue;
+        }
+        let Some((_, path)) = copies.list()?.pop() else {
+            continue;
+        };
+        let (copy, copied_at) = match open(&path) {
+            Ok(opened) => opened,
+            // One of another version, or that is not this user's, is none of ours.
+            Err(error) if is_damage(&error) || is_closed(&error) => continue,
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
+        let found: String = catalog::meta(&copy, "database_id")?;
+        let former = PathBuf::from(catalog::meta::<String>(&copy, "database")?);
+        let folder = PathBuf::from(catalog::meta::<String>(&copy, "folder")?);
+        let same_place = || former == database;
+        let moved_along = || {
+            let home = former.parent()?;
+            let same = former.file_name() == database.file_name()
+                && folder.strip_prefix(home).ok()? == inside?;
+            Some(same)
+        };
+        // Another database, which has the id because one is a copy of the other.
+        let is_anothers = || {
+            folder == archive.root()
+                && former.exists()
+                && file_identity(Some(&former)) != file_identity(Some(&database))
+        };
+        let is_of_it = found == id && !is_anothers()
+            || !is_known && (same_place() || moved_along() == Some(true));
+        if is_of_it && last.as_ref().is_none_or(|(at, _)| *at < copied_at) {
+            last = Some((copied_at, Former { copies, id: found }));
+        }
+    }
+    Ok(last.map(|(_, former)| former))
+}
+
+/// How many files have rows that count, and how many these are, as the newest copy that is whole has it.
+pub fn count(copies: &[PathBuf]) -> Result<Option<(u64, u64)>> {
+    let Some((copy, _)) = open_newest(copies, &mut Vec::new())? else {
+        return Ok(None);
+    };
+    let sql = "SELECT count(*), coalesce(sum(published - dead), 0)
+               FROM main._archive_file WHERE published > dead";
+    let counted = copy.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Some(counted))
+}
+
+/// The newest copy that is whole. What cannot be used is added to `problems`.
+pub fn open_newest(
+    copies: &[PathBuf],
+    problems: &mut Vec<String>,
+) -> Result<Option<(Connection, Copy)>> {
+    for path in copies {
+        match open(path) {
+            Ok((connection, copied_at)) => {
+                let path = path.clone();
+                return Ok(Some((connection, Copy { path, copied_at })));
+            }
+            Err(error) if is_damage(&error) => {
+                problems.push(format!("{}: {error}", path.display()));
+            }
+            // An older one would do worse, and what it made would stay.
+            Err(error) => return Err(unreadable(path, &error)),
+        }
+    }
+    Ok(None)
+}
+
+fn unreadable(path: &Path, error: &Error) -> Error {
+    Error::refused(format!(
+        "{}: {error}; try again when it can be read",
+        path.display()
+    ))
+}
+
+/// Whether a copy is not for this user to open.
+fn is_closed(error: &Error) -> bool {
+    let Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) = error else {
+        return false;
+    };
+    matches!(
+        failure.code,
+        ErrorCode::CannotOpen | ErrorCode::PermissionDenied
+    )
+}
+
+/// Whether a copy can never be used, and not only not now.
+fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown
+        ),
+        Error::Io { .. } | Error::Internal(_) => false,
+        _ => true,
+    }
+}
+
+/// Opens a copy, which must have the tables that this version makes, and nothing else.
+fn open(path: &Path) -> Result<(Connection, String)> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copy = Connection::open_with_flags(path, flags)?;
+    copy.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    let expected = Connection::open_in_memory()?;
+    catalog::create_tables(&expected)?;
+    if schema(&copy)? != schema(&expected)? {
+        return Err(Error::refused(
+            "it is not a copy of a catalog of this version",
+        ));
+    }
+    let check: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(Error::refused(format!("the copy is damaged: {check}")));
+    }
+    catalog::exists(&copy)?;
+    let copied_at = catalog::meta(&copy, "copied_at")?;
+    Ok((copy, copied_at))
+}
+
+fn schema(connection: &Connection) -> Result<Vec<(String, String, String)>> {
+    let sql = "SELECT type, name, coalesce(sql, '') FROM main.sqlite_schema ORDER BY type, name";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
