@@ -52,6 +52,10 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         };
         let binary_collation =
             constraint.binary_collation && (column.binary || !query.may_be_part(&constraint));
+        if !binary_collation && query.may_repeat(&constraint) {
+            // Which texts are equal only SQLite knows.
+            continue;
+        }
         let Some(operator) = operator(table, query, &constraint, column)? else {
             continue;
         };

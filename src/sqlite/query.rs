@@ -228,6 +228,12 @@ impl<'a> Query<'a> {
             && (rusqlite::version_number() < LISTS_SINCE || !self.vtab_in(constraint, -1))
     }
 
+    /// Whether rows of `constraint` must be equal to the value that is given, and not only may be: SQLite
+    /// before 3.38 gives those of a part once for each of its values that they are given for.
+    pub fn may_repeat(&self, constraint: &Constraint) -> bool {
+        rusqlite::version_number() < LISTS_SINCE && self.may_be_part(constraint)
+    }
+
     /// Whether `constraint` may be a part, and a neighbour another of the same IN.
     pub fn may_be_split(&self, constraint: &Constraint) -> bool {
         let is_near = |other: &Constraint| other.index.abs_diff(constraint.index) == 1;
