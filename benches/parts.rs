@@ -7,13 +7,13 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use cold::archive::plan::FileRows;
-use cold::archive::write::FileWriter;
-use cold::cold::decode::Scratch;
-use cold::cold::file::OpenFile;
-use cold::rows::RowGroup;
+use cold::format::decode::Scratch;
+use cold::format::file::OpenFile;
+use cold::format::rows::RowGroup;
+use cold::format::write::FileWriter;
+use cold::schema::{Column, Key, Table};
 use cold::storage::Folder;
 use cold::storage::access::Access;
-use cold::table::{Column, Key, Table};
 use cold::time::TimeFormat;
 use cold::time::canonical::{MAX_LENGTH, Shape};
 use cold::value::{Encoding, Value};

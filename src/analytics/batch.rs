@@ -12,7 +12,7 @@ use arrow::datatypes::{Field, Schema};
 
 use super::types::{ColumnType, Time};
 use crate::error::{Error, Result};
-use crate::stored::{MixedField, Storage};
+use crate::format::types::{MixedField, Storage};
 use crate::time::canonical::{Shape, Unit};
 use crate::value::Value;
 

@@ -9,13 +9,13 @@ use super::engine::pattern;
 use super::types::{Seen, only_nulls};
 use crate::catalog::files::FileEntry;
 use crate::catalog::tombstones::DeadRows;
-use crate::cold::cache::Cache;
-use crate::cold::columns::{Shape, Source};
-use crate::cold::file::OpenFile;
-use crate::cold::state::TableState;
 use crate::error::{Error, Result};
+use crate::format::file::OpenFile;
+use crate::format::types::Storage;
+use crate::snapshot::cache::Cache;
+use crate::snapshot::columns::{Shape, Source};
+use crate::snapshot::state::TableState;
 use crate::storage::Identity;
-use crate::stored::Storage;
 use crate::value::Value;
 
 /// The cold rows of a table, in one state of the catalog.

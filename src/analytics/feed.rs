@@ -18,8 +18,8 @@ use rusqlite::Connection;
 
 use super::batch::BatchBuilder;
 use super::types::ColumnType;
-use crate::archive::read::HotReader;
 use crate::error::{Error, Result};
+use crate::moving::read::HotReader;
 use crate::sql::quote;
 use crate::sqlite::statement::Reader;
 use crate::value::Encoding;

@@ -19,7 +19,7 @@ use super::engine::Sources;
 use super::feed::{Batch, Event};
 use super::survey::Kept;
 use super::types::{ColumnType, Time};
-use crate::stored::MixedField;
+use crate::format::types::MixedField;
 
 /// The name of the table function.
 pub const FUNCTION: &str = "archive_rows";

@@ -13,9 +13,9 @@ use crate::catalog;
 use crate::catalog::identity::{self, Location};
 use crate::catalog::places::Places;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::state::Version;
 use crate::cold::table::{self, Mode, visible_columns};
 use crate::error::{Error, Result};
+use crate::snapshot::state::Version;
 use crate::sql::quote;
 
 /// Which rows of an archived table a name stands for.

@@ -11,9 +11,9 @@ use super::feed::select;
 use super::subject::Subject;
 use super::syntax::Mentioned;
 use super::types::{ColumnType, Seen};
-use crate::archive::read::HotReader;
 use crate::error::{Error, Result};
-use crate::rows::RowGroup;
+use crate::format::rows::RowGroup;
+use crate::moving::read::HotReader;
 use crate::sqlite::statement::Reader;
 use crate::value::Encoding;
 

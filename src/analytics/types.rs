@@ -1,9 +1,9 @@
 //! The DuckDB type of a column, chosen so that no value of it in this snapshot is lost or changed, and
 //! the SQL that brings what a cold file stores to that type.
 
-use crate::cold::range::Kinds;
+use crate::format::range::Kinds;
+use crate::format::types::{MixedField, Storage};
 use crate::sql::{literal, quote};
-use crate::stored::{MixedField, Storage};
 use crate::time::canonical::{Shape, Unit};
 use crate::value::Value;
 

@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::options::Options;
 use crate::attach;
-use crate::catalog::{self, identity};
+use crate::catalog;
+use crate::catalog::identity;
 use crate::error::{Error, Result};
+use crate::schema::Table;
 use crate::sql::{quote, unquote};
-use crate::table::Table;
 use crate::time::TimeFormat;
 use crate::value::Value;
 

@@ -11,16 +11,17 @@ use rusqlite::{Connection, OptionalExtension};
 use super::plan::max_rowid;
 use super::started::Started;
 use crate::attach;
+use crate::catalog::columns;
+use crate::catalog::files;
 use crate::catalog::tables::{self, ArchivedTable};
-use crate::catalog::{columns, files};
-use crate::cold::live::Window;
 use crate::error::Result;
-use crate::pace::Pace;
+use crate::moving::pace::Pace;
 use crate::restore::options::{OnConflict, Options};
 use crate::restore::put_back::{Call, Outcome, Started as Restoring};
 use crate::restore::select::cold_name;
+use crate::schema::Table;
+use crate::snapshot::live::Window;
 use crate::sql::quote;
-use crate::table::Table;
 
 /// Ids that a hot row and a cold row have.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::tables::ArchivedTable;
-use crate::stored::ROWID_COLUMN;
-use crate::table::{Column, Key, Table};
+use crate::format::types::ROWID_COLUMN;
+use crate::schema::{Column, Key, Table};
 
 /// The place of what publishing needs.
 #[derive(Debug, Clone)]

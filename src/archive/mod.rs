@@ -3,19 +3,13 @@
 //! - [`options`]: what the caller asked for
 //! - [`check`]: whether the table can be archived
 //! - [`plan`]: which rows go, and into which file
-//! - [`read`]: hot rows into memory, a row group at a time
-//! - [`encode`]: how each column is stored
-//! - [`write`](mod@write): one cold file, from rows to a durable, verified file
 //! - [`publish`]: the short transactions that move rows from one side to the other
 //! - [`staged`]: copies of rows that stay hot until a grace period is over
 //! - [`pending`], [`layout`], [`mover`]: a file on its way, and its rows within a transaction
 //! - [`pipeline`]: reading, writing and publishing at the same time
-//! - [`expire`]: cold rows that are dropped for good
 //! - [`run`], [`started`]: all of it, in order
 
 pub mod check;
-pub mod encode;
-pub mod expire;
 pub mod ids;
 pub mod layout;
 pub mod mover;
@@ -25,8 +19,6 @@ pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod publish;
-pub mod read;
 pub mod run;
 pub mod staged;
 pub mod started;
-pub mod write;

@@ -8,13 +8,13 @@ use rusqlite::{Connection, Statement};
 use super::check::Reference;
 use super::pending::DecodedGroup;
 use super::plan::{Rule, max_rowid};
-use super::read::{HotReader, plain};
 use crate::catalog::tombstones::Burial;
-use crate::cold::decode::{DecodedColumn, Scratch};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::format::decode::{DecodedColumn, Scratch};
+use crate::moving::read::{HotReader, plain};
+use crate::schema::{Key, Table};
 use crate::sql::quote;
-use crate::table::{Key, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 

@@ -3,9 +3,9 @@
 
 use super::layout::Layouts;
 use crate::catalog::files::{FileEntry, NewEntry};
-use crate::cold::decode::DecodedColumn;
-use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
+use crate::format::decode::DecodedColumn;
+use crate::format::file::OpenFile;
 use crate::storage::Folder;
 
 /// A durable file, on its way into the catalog or already there.

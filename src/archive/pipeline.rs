@@ -9,9 +9,9 @@ use super::pending::Publishing;
 use super::plan::{FileRows, Plan};
 use super::progress::Progress;
 use super::publish::{Published, Publisher};
-use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::NewEntry;
 use crate::error::Result;
+use crate::format::write::{FileWriter, WrittenFile};
 use crate::sql;
 use crate::sqlite::panic::guard;
 

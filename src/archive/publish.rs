@@ -19,10 +19,10 @@ use crate::catalog::identity;
 use crate::catalog::runs::{self, Moved};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::pace::Pace;
+use crate::moving::pace::Pace;
+use crate::schema::Key;
 use crate::sql::{self, write_transaction};
 use crate::storage::Folder;
-use crate::table::Key;
 
 /// The most files that are open at a time, and that share a transaction.
 const OPEN_FILES: usize = 16;

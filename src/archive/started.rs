@@ -14,19 +14,20 @@ use super::pipeline::Pipeline;
 use super::plan::{FileRows, Plan, Rule};
 use super::progress::Progress;
 use super::publish::{Published, Publisher};
-use super::read::HotReader;
 use super::staged;
-use super::write::{FileWriter, WrittenFile};
 use crate::catalog::files::{self, NewEntry};
 use crate::catalog::runs::{self, Run};
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::Result;
-use crate::pace::Pace;
+use crate::format::write::{FileWriter, WrittenFile};
+use crate::moving::pace::Pace;
+use crate::moving::read::HotReader;
+use crate::schema::Column;
 use crate::settings::{self, Config};
 use crate::sql::{self, write_transaction};
 use crate::storage::Archive;
-use crate::table::Column;
-use crate::time::{clock, format_instant};
+use crate::time::clock;
+use crate::time::format_instant;
 
 /// What a call came to.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::names;
-use crate::cold::columns::Shape;
 use crate::cold::table::{ALL, COLD, Mode, USING, using};
 use crate::error::Result;
+use crate::snapshot::columns::Shape;
 use crate::sql::quote;
 
 /// The names of the objects of a table.

@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use serde_json::{Map, json};
 
 use crate::error::{Error, Result};
-use crate::generated::is_same;
+use crate::schema::Column;
+use crate::schema::generated::is_same;
 use crate::sql::literal;
-use crate::table::Column;
 
 /// For each of the table's columns `now`, the number that it has among those `known` to the catalog;
 /// `None` if it is new.

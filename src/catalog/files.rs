@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::tables;
-use crate::cold::range::{Kinds, Range};
 use crate::error::{Error, Result};
+use crate::format::range::{Kinds, Range};
+use crate::format::types::{MAX_GROUPS, MAX_VALUES};
 use crate::storage::write::Seal;
-use crate::stored::{MAX_GROUPS, MAX_VALUES};
 use crate::time::clock;
 
 /// What a file is recognised by: who opens it checks all of it.

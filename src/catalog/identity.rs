@@ -17,9 +17,9 @@ use super::columns;
 use super::places::{ANCHOR, Entry, Places};
 use super::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
+use crate::schema::{Column, Key, Table};
 use crate::sql::literal;
 use crate::sqlite::statement::is_locked_by_itself;
-use crate::table::{Column, Key, Table};
 
 /// Where an archived table is in the database.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,10 +21,10 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
+use crate::sql::transaction;
 use crate::sql::{schema_version, without_comments, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage;
-use crate::transaction;
 
 /// The version of the first catalog that a release makes. Those before it are only told apart.
 const FIRST: usize = 2;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Row, params};
 
 use crate::error::Result;
-use crate::table::{Column, Key, columns_from_json, columns_to_json};
+use crate::schema::{Column, Key, columns_from_json, columns_to_json};
 use crate::time::TimeFormat;
 
 /// A table that has been archived, or has a policy.

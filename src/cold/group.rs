@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use once_cell::sync::OnceCell;
 use rusqlite::types::Value as Owned;
 
-use super::cache::{Cache, PageKey};
-use super::decode::{DecodedColumn, Scratch};
-use super::file::OpenFile;
 use super::predicate::{Ordered, Predicate};
-use super::range::{Kinds, Range};
-use super::retyped::{Converter, Storing};
 use super::selection::{Matcher, Selection};
 use super::stats::Counters;
 use crate::catalog::files::FileEntry;
 use crate::catalog::tombstones::DeadRows;
 use crate::error::{Error, Result};
+use crate::format::decode::{DecodedColumn, Scratch};
+use crate::format::file::OpenFile;
+use crate::format::range::{Kinds, Range};
+use crate::format::types::Storage;
+use crate::schema::Column;
+use crate::snapshot::cache::{Cache, PageKey};
+use crate::snapshot::retyped::{Converter, Storing};
 use crate::storage::Folder;
-use crate::stored::Storage;
-use crate::table::Column;
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 

@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::group::{Context, Group, ScanFile};
-use super::range::{Kinds, Range};
 use crate::error::Result;
+use crate::format::range::{Kinds, Range};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{OwnedKey, Value};
 

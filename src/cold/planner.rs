@@ -2,15 +2,15 @@
 
 use rusqlite::Connection;
 
-use super::columns::ColdColumn;
 use super::merge::Order;
 use super::plan::{Offset, Operator, Plan, Share, Term};
 use super::predicate::{Predicate, Rules};
-use super::state::TableState;
 use super::table::ColdTable;
 use crate::error::Result;
+use crate::schema::Affinity;
+use crate::snapshot::columns::ColdColumn;
+use crate::snapshot::state::TableState;
 use crate::sqlite::query::{Comparison, Constraint, Query};
-use crate::table::Affinity;
 use crate::value::Encoding;
 
 /// What opening one file costs, in rows looked up.

@@ -9,9 +9,9 @@ use std::cmp::Ordering;
 
 use rusqlite::types::Value as Owned;
 
-use super::range::{Kinds, Range, looks_numeric};
+use crate::format::range::{Kinds, Range, looks_numeric};
+use crate::schema::Affinity;
 use crate::sqlite::query::Comparison;
-use crate::table::Affinity;
 use crate::value::{Encoding, Value};
 
 /// SQLite fails where it meets a longer pattern, and shall do so.

@@ -5,10 +5,10 @@ use std::ops::Range as Span;
 use arrow::array::Array;
 use rusqlite::types::Value as Owned;
 
-use super::decode::{DecodedColumn, Scratch};
 use super::predicate::{Ordered, Predicate};
-use super::range::Kinds;
 use crate::error::Result;
+use crate::format::decode::{DecodedColumn, Scratch};
+use crate::format::range::Kinds;
 use crate::time::canonical::{MAX_LENGTH, Shape};
 use crate::value::Value;
 
@@ -221,8 +221,8 @@ fn first_number(shape: Shape, passes: impl Fn(i64) -> bool) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::cold::predicate::Rules;
+    use crate::schema::Affinity;
     use crate::sqlite::query::Comparison;
-    use crate::table::Affinity;
     use crate::value::Encoding;
     use arrow::array::{Date32Array, Int32Array, Int64Array, StringArray};
     use proptest::prelude::*;

@@ -7,19 +7,19 @@ use std::rc::Rc;
 
 use rusqlite::Connection;
 
-use super::columns::{ColdColumn, Shape, Source};
 use super::planner;
 use super::scan::Scan;
-use super::state::States;
 use super::stats::ScanLog;
 use crate::catalog::identity::Present;
 use crate::catalog::places::Places;
 use crate::catalog::tables::ArchivedTable;
 use crate::error::{Error, Result};
+use crate::schema::Column;
+use crate::snapshot::columns::{ColdColumn, Shape, Source};
+use crate::snapshot::state::States;
 use crate::sql::{self, literal};
 use crate::sqlite::query::Query;
 use crate::sqlite::vtab::{Created, Table};
-use crate::table::Column;
 use crate::value::Encoding;
 
 /// What the names of the TEMP objects of a table begin with: of that with its cold rows, and of that with

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{open, passes};
+use super::open;
+use super::passes;
 use crate::error::{Error, Result};
 use crate::sql::{journal_mode, patiently, quote, read_transaction};
 

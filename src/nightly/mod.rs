@@ -10,6 +10,7 @@ pub mod backup;
 pub mod copy;
 pub mod notify;
 pub mod passes;
+pub mod policy;
 pub mod run;
 pub mod schedule;
 pub mod slot;

@@ -6,23 +6,27 @@ use std::time::Instant;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
-use super::{backup, notify, vacuum};
+use super::backup;
+use super::notify;
+use super::policy;
+use super::vacuum;
 use crate::archive::run::archive;
 use crate::attach::archive_attach;
+use crate::catalog;
+use crate::catalog::identity;
 use crate::catalog::policies::{self, PolicyRecord};
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
-use crate::catalog::{self, identity};
-use crate::cleanup::{self, Collection};
 use crate::error::{Error, Result};
 use crate::options::Object;
-use crate::policy;
-use crate::recover::{copy, lost};
+use crate::recover::copy;
+use crate::recover::lost;
 use crate::settings::{self, Config};
 use crate::sql::{quote, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::sqlite::panic::guard;
 use crate::storage::{Archive, Lock};
 use crate::time::clock;
+use crate::upkeep::gc::{self as cleanup, Collection};
 use crate::value::Value;
 
 /// What the caller asks for.

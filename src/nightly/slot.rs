@@ -5,10 +5,11 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{open, run};
+use super::open;
+use super::run;
 use crate::catalog;
 use crate::error::Result;
-use crate::functions::{self, Surface};
+use crate::extension::functions::{self, Surface};
 use crate::recover::lost;
 use crate::settings::{self, AUTO_ARCHIVE_ENABLED, Config};
 use crate::sql::{patiently, write_transaction};

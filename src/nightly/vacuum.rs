@@ -13,9 +13,9 @@ use serde_json::{Value as Json, json};
 use super::{database_file, is_unreadable, open};
 use crate::catalog;
 use crate::error::{Error, Result};
+use crate::schema::Table;
 use crate::settings::{Config, VACUUM_FREE_PERCENT};
 use crate::sqlite::statement::is_in_snapshot;
-use crate::table::Table;
 
 /// How long the checkpoint after it may keep writers waiting.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(50);

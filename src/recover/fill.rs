@@ -8,11 +8,15 @@ use super::copies::{Copy, open_newest};
 use super::copy::copy_rows;
 use super::found;
 use super::lost::Remains;
+use crate::catalog;
 use crate::catalog::files::{self, FileEntry};
-use crate::catalog::{self, identity, runs, tables, tombstones};
+use crate::catalog::identity;
+use crate::catalog::runs;
+use crate::catalog::tables;
+use crate::catalog::tombstones;
 use crate::error::{Error, Result};
+use crate::schema::Table;
 use crate::settings::{self, Config};
-use crate::table::Table;
 
 /// The tables that speak of files.
 const OF_FILES: [&str; 3] = ["_archive_file", "_archive_range", "_archive_tombstone"];

@@ -5,21 +5,23 @@ use rusqlite::Connection;
 
 use super::lost::Remains;
 use crate::archive::check;
+use crate::catalog::columns;
 use crate::catalog::files::{self, FileEntry, NewEntry};
+use crate::catalog::identity;
+use crate::catalog::runs;
 use crate::catalog::tables::{self, ArchivedTable};
-use crate::catalog::{columns, identity, runs};
-use crate::cold::decode::Scratch;
-use crate::cold::file::OpenFile;
-use crate::cold::range::Range;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::rows::RowGroup;
+use crate::format::decode::Scratch;
+use crate::format::file::OpenFile;
+use crate::format::range::Range;
+use crate::format::rows::RowGroup;
+use crate::format::types::{Origin, ROWID_COLUMN};
+use crate::schema::{Column, Table};
+use crate::sql::transaction;
 use crate::storage::{Folder, OwnFile};
-use crate::stored::{Origin, ROWID_COLUMN};
-use crate::table::{Column, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::time::format_instant;
-use crate::transaction;
 use crate::verify;
 
 /// What a file is that the catalog does not know.

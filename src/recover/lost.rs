@@ -9,18 +9,20 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::{copies, found, run};
+use super::copies;
+use super::found;
+use super::run;
 use crate::catalog;
 use crate::catalog::files;
 use crate::catalog::runs::{self, Run};
-use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
+use crate::format::file::OpenFile;
 use crate::settings::{self, Config};
+use crate::sql::transaction;
 use crate::sql::{MoveMode, patiently, schema_version};
 use crate::sqlite::filename::database_path;
 use crate::sqlite::fork::PerProcess;
 use crate::storage::{Archive, OwnFile};
-use crate::transaction;
 
 /// The last runs of this process inside a transaction of the caller's, each with the number of the schema that
 /// the transaction had by then. They leave no copy of the catalog. If there is neither a catalog nor a copy of

@@ -11,11 +11,11 @@ use super::twins::{Among, Found, Group, Twins};
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::catalog::tombstones::{Burial, DeadRows};
-use crate::cold::file::OpenFile;
 use crate::error::Result;
+use crate::format::file::OpenFile;
+use crate::schema::Table;
+use crate::sql::transaction;
 use crate::storage::Folder;
-use crate::table::Table;
-use crate::transaction;
 
 /// What became of rows of files.
 #[derive(Debug, Default)]

@@ -7,13 +7,13 @@
 use rusqlite::{Connection, Statement};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::archive::read::HotReader;
-use crate::cold::decode::{DecodedColumn, Scratch};
-use crate::cold::file::OpenFile;
 use crate::error::{Error, Result};
+use crate::format::decode::{DecodedColumn, Scratch};
+use crate::format::file::OpenFile;
+use crate::format::types::ROWID_COLUMN;
+use crate::moving::read::HotReader;
+use crate::schema::{Column, Table};
 use crate::sql::{self, quote};
-use crate::stored::ROWID_COLUMN;
-use crate::table::{Column, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 

@@ -5,14 +5,14 @@ use rusqlite::types::Value as Owned;
 
 use super::options::OnConflict;
 use super::target::{Target, Unique};
-use crate::cold::columns::Shape;
-use crate::cold::decode::{DecodedColumn, Scratch};
-use crate::cold::live::LiveFile;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::format::decode::{DecodedColumn, Scratch};
+use crate::format::types::ROWID_COLUMN;
+use crate::schema::{Column, Key};
+use crate::snapshot::columns::Shape;
+use crate::snapshot::live::LiveFile;
 use crate::sql::quote;
-use crate::stored::ROWID_COLUMN;
-use crate::table::{Column, Key};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
 

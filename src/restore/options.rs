@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::cold::live::Window;
 use crate::error::{Error, Result};
+use crate::moving::pace::Pace;
 use crate::options::Object;
-use crate::pace::Pace;
 use crate::settings::{self, Setting};
+use crate::snapshot::live::Window;
 use crate::time;
 
 /// What happens to a cold row that a constraint of the hot table keeps out.

@@ -15,11 +15,11 @@ use crate::catalog::files::FileEntry;
 use crate::catalog::runs::{self, Moved, Run};
 use crate::catalog::tables::ArchivedTable;
 use crate::catalog::tombstones::Burial;
-use crate::cold::live::LiveFile;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::schema::Table;
+use crate::snapshot::live::LiveFile;
 use crate::sql::{self, write_transaction};
-use crate::table::Table;
 
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default)]

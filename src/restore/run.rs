@@ -16,14 +16,15 @@ use crate::catalog::files;
 use crate::catalog::identity::{self, Location};
 use crate::catalog::runs::{self, Operation, Subject};
 use crate::catalog::tables::ArchivedTable;
-use crate::cleanup;
-use crate::condition;
 use crate::error::{Error, Result};
-use crate::recover::{copy, lost};
+use crate::recover::copy;
+use crate::recover::lost;
+use crate::schema::condition;
+use crate::schema::{Column, Table};
 use crate::settings;
+use crate::sql::transaction;
 use crate::sql::{self, MoveMode, literal, unquote, write_transaction};
-use crate::table::{Column, Table};
-use crate::transaction;
+use crate::upkeep::gc as cleanup;
 use crate::value::Value;
 
 /// `archive_restore(table [, options])`

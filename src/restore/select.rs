@@ -8,12 +8,12 @@ use rusqlite::Connection;
 use super::options::Options;
 use crate::catalog::files::FileEntry;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::columns::{ROW, Shape};
-use crate::cold::live::{self, LiveFile, Window};
-use crate::cold::state::TableState;
 use crate::cold::table::{self, Mode};
-use crate::condition;
 use crate::error::{Error, Result};
+use crate::schema::condition;
+use crate::snapshot::columns::{ROW, Shape};
+use crate::snapshot::live::{self, LiveFile, Window};
+use crate::snapshot::state::TableState;
 use crate::sql::quote;
 use crate::time::TimeFormat;
 

@@ -8,9 +8,9 @@ use crate::archive::ids;
 use crate::catalog::files;
 use crate::catalog::tables::ArchivedTable;
 use crate::error::Result;
+use crate::format::types::ROWID_COLUMN;
+use crate::schema::{Key, Table};
 use crate::sql::{literal, quote};
-use crate::stored::ROWID_COLUMN;
-use crate::table::{Key, Table};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;
 

@@ -1,6 +1,5 @@
 //! The only place with raw SQLite pointers and `unsafe` code. Everything above it is safe Rust.
 //!
-//! - [`entry`]: what SQLite calls when it loads the library
 //! - [`function`]: scalar SQL functions
 //! - [`vtab`]: virtual tables and table-valued functions
 //! - [`query`]: what SQLite asks them when it plans a query
@@ -18,7 +17,6 @@
 
 pub mod api;
 pub mod authorizer;
-pub mod entry;
 pub mod file;
 pub mod filename;
 pub mod fork;

@@ -8,8 +8,9 @@ use std::slice;
 use rusqlite::ffi;
 use sqlite_loadable::ext::sqlite3ext_vtab_in;
 
+use super::api;
+use super::value;
 use super::vtab::sqlite_string;
-use super::{api, value};
 use crate::error::Result;
 use crate::value::Value;
 

@@ -19,15 +19,17 @@ pub use self::row::is_failure;
 use self::row::CatalogRow;
 use self::values::Values;
 use crate::archive::ids;
+use crate::catalog;
+use crate::catalog::columns;
 use crate::catalog::identity::{self, Location};
-use crate::catalog::{self, columns, tables};
-use crate::cold::file::OpenFile;
+use crate::catalog::tables;
 use crate::error::{Error, Result};
+use crate::format::file::OpenFile;
+use crate::schema::Table;
 use crate::settings::{self, Config};
 use crate::sql::{read_transaction, unquote};
 use crate::storage::Folder;
 use crate::storage::read::{VerifiedFile, checksum};
-use crate::table::Table;
 use crate::value::Value;
 
 /// Checks the files of one archived table, or of all. Problems are listed, not raised.

@@ -6,10 +6,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::tombstones::DeadRows;
-use crate::cold::file::OpenFile;
-use crate::cold::range::Range;
 use crate::error::{Error, Result};
-use crate::table::{Column, columns_from_json};
+use crate::format::file::OpenFile;
+use crate::format::range::Range;
+use crate::schema::{Column, columns_from_json};
 use crate::time::parse_iso8601;
 
 /// The files of the catalog, of one table or of all: id, and path as far as it is one.

@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 
-use crate::cold::decode::{DecodedColumn, Scratch};
-use crate::cold::file::OpenFile;
+use super::row::CatalogRow;
 use crate::error::{Error, Result};
+use crate::format::decode::{DecodedColumn, Scratch};
+use crate::format::file::OpenFile;
 use crate::time::canonical::MAX_LENGTH;
 use crate::time::{TimeFormat, format_instant};
 use crate::value::Value;
-use crate::verify::row::CatalogRow;
 
 /// What was found while reading.
 pub struct Values {

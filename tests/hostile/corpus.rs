@@ -2,11 +2,11 @@
 //! filters, several pages and several row groups.
 
 use cold::archive::plan::FileRows;
-use cold::archive::write::FileWriter;
 use cold::catalog::files::FileRecord;
-use cold::rows::RowGroup;
+use cold::format::rows::RowGroup;
+use cold::format::write::FileWriter;
+use cold::schema::{Column, Key, Table};
 use cold::storage::Folder;
-use cold::table::{Column, Key, Table};
 use cold::time::TimeFormat;
 use cold::value::{Encoding, Value};
 

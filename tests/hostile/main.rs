@@ -21,10 +21,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use cold::catalog::files::FileRecord;
-use cold::cold::decode::{DecodedColumn, Scratch};
-use cold::cold::file::OpenFile;
-use cold::cold::range::Kinds;
 use cold::error::{Error, Result};
+use cold::format::decode::{DecodedColumn, Scratch};
+use cold::format::file::OpenFile;
+use cold::format::range::Kinds;
 use cold::sqlite::panic::{guard, silence};
 use cold::storage::Folder;
 use cold::storage::access::Access;
