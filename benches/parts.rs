@@ -6,9 +6,9 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use cold::archive::plan::FileRows;
 use cold::format::decode::Scratch;
 use cold::format::file::OpenFile;
+use cold::format::rows::FileRows;
 use cold::format::rows::RowGroup;
 use cold::format::write::FileWriter;
 use cold::schema::{Column, Key, Table};

@@ -13,8 +13,10 @@ use crate::catalog;
 use crate::catalog::identity::{self, Location};
 use crate::catalog::places::Places;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::table::{self, Mode, visible_columns};
 use crate::error::{Error, Result};
+use crate::snapshot::columns::Mode;
+use crate::snapshot::shape;
+use crate::snapshot::shape::visible_columns;
 use crate::snapshot::state::Version;
 use crate::sql::quote;
 
@@ -105,7 +107,7 @@ impl Archived {
             None => Mode::Alone,
         };
         self.cold.get_or_try_init(|| {
-            let shape = Rc::new(table::shape(connection, &self.table, mode)?);
+            let shape = Rc::new(shape::shape(connection, &self.table, mode)?);
             Cold::read(connection, &shape)
         })?;
         Ok(Subject {

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::tables::ArchivedTable;
-use crate::format::types::ROWID_COLUMN;
-use crate::schema::{Column, Key, Table};
+use crate::schema::{Column, Key, ROWID_COLUMN, Table};
 
 /// The place of what publishing needs.
 #[derive(Debug, Clone)]

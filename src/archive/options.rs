@@ -5,8 +5,7 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::settings::{self, Setting};
-use crate::time::clock;
-use crate::time::{self, Partition, TimeFormat};
+use crate::time::{self, Partition, TimeFormat, clock};
 use crate::value::Value;
 
 /// What a call of `archive_table` asks for.

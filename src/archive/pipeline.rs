@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use super::pending::Publishing;
-use super::plan::{FileRows, Plan};
+use super::plan::Plan;
 use super::progress::Progress;
 use super::publish::{Published, Publisher};
 use crate::catalog::files::NewEntry;
 use crate::error::Result;
+use crate::format::rows::FileRows;
 use crate::format::write::{FileWriter, WrittenFile};
 use crate::sql;
 use crate::sqlite::panic::guard;

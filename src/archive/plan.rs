@@ -12,11 +12,10 @@ use super::options::Options;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::format::decode::DecodedColumn;
-use crate::format::rows::RowGroup;
+use crate::format::rows::{FileRows, RowGroup};
 use crate::format::types::MAX_GROUP_ROWS;
 use crate::moving::read::{HotReader, plain};
-use crate::schema::Table;
-use crate::schema::condition;
+use crate::schema::{Table, condition};
 use crate::sql::{patiently, quote, temp_transaction};
 use crate::time::TimeFormat;
 use crate::time::canonical::MAX_LENGTH;
@@ -102,26 +101,6 @@ pub struct Plan<'a> {
     pub skipped: u64,
     /// Rows that qualify but stay, to keep their id from being handed out again.
     pub kept: u64,
-}
-
-/// The rows of one cold file.
-pub struct FileRows {
-    /// The partition's number.
-    pub partition: i64,
-    pub groups: Vec<RowGroup>,
-    /// The first and the last instant.
-    pub time_min: i64,
-    pub time_max: i64,
-}
-
-impl FileRows {
-    pub fn rows(&self) -> usize {
-        self.groups.iter().map(|group| group.rows).sum()
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.groups.iter().map(|group| group.bytes).sum()
-    }
 }
 
 impl<'a> Plan<'a> {

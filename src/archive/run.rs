@@ -18,6 +18,8 @@ use crate::catalog::tables;
 use crate::catalog::tables::ArchivedTable;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::moving::leftovers;
+use crate::moving::mode::MoveMode;
 use crate::moving::pace::Pace;
 use crate::moving::read::HotReader;
 use crate::options::Object;
@@ -25,13 +27,12 @@ use crate::recover::copy;
 use crate::recover::lost;
 use crate::schema::{Column, Table};
 use crate::settings::{self, Config};
-use crate::sql::transaction;
-use crate::sql::{self, MoveMode, read_transaction, write_transaction};
+use crate::sql::{self, read_transaction, transaction, write_transaction};
 use crate::storage::{Archive, Lock, folder_name};
 use crate::time::format_instant;
 use crate::upkeep::expire;
-use crate::upkeep::gc as cleanup;
 use crate::value::Value;
+use crate::verify::shared_ids;
 
 /// `archive_table(table, hot_days [, options])`
 pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
@@ -144,7 +145,7 @@ fn shared_ids(connection: &Connection, name: &str) -> Result<u64> {
             return Ok(0);
         };
         let archived = archived(connection, &table)?;
-        let shared = archived.map(|archived| ids::shared(connection, &table, &archived));
+        let shared = archived.map(|archived| shared_ids::shared(connection, &table, &archived));
         Ok(shared.transpose()?.map_or(0, |shared| shared.count))
     })
 }
@@ -176,7 +177,7 @@ fn run(
         let outcome = run_traced(connection, rule, checked, lock, &mut trace);
         return outcome.inspect_err(|_| {
             remove_trace(trace, |archive, run| {
-                cleanup::remove_unpublished(connection, archive, &[run])
+                leftovers::remove_unpublished(connection, archive, &[run])
             });
         });
     }
@@ -185,7 +186,9 @@ fn run(
     outcome.inspect_err(|error| {
         // Unless SQLite could not roll back.
         if !matches!(error, Error::Internal(_)) {
-            remove_trace(trace, |archive, run| cleanup::remove_undone(archive, &run));
+            remove_trace(trace, |archive, run| {
+                leftovers::remove_undone(archive, &run)
+            });
         }
     })
 }
@@ -222,7 +225,7 @@ fn run_traced(
         None => {
             let lock = archive.lock()?;
             if own {
-                cleanup::bury_dead_runs(connection, &archive)?;
+                leftovers::bury_dead_runs(connection, &archive)?;
             }
             lock
         }

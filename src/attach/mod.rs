@@ -20,8 +20,10 @@ use crate::catalog;
 use crate::catalog::identity::{self, Location, Present};
 use crate::catalog::places::Places;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::table::{Mode, shape_with};
 use crate::error::{Error, Result};
+use crate::snapshot::columns::Mode;
+use crate::snapshot::shape::shape_with;
+use crate::snapshot::statements::object_names;
 use crate::sql;
 use crate::value::{Encoding, Value};
 
@@ -174,7 +176,7 @@ fn present_name<'t>(table: &'t ArchivedTable, location: &'t Location) -> &'t str
 pub fn check_names(connection: &Connection, table: &str) -> Result<()> {
     let names = Names::read(connection)?;
     let objects = Objects::read(connection)?;
-    for name in objects::names(table) {
+    for name in object_names(table) {
         names.check(table, &name)?;
         objects.check(table, &name)?;
         names.check_attached(table, &name, false)?;

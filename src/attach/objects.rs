@@ -5,15 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::names;
-use crate::cold::table::{ALL, COLD, Mode, USING, using};
 use crate::error::Result;
-use crate::snapshot::columns::Shape;
+use crate::snapshot::columns::{Mode, Shape};
+use crate::snapshot::statements::{ALL, COLD, USING, cold_arm, hot_arm, object_names, using};
 use crate::sql::quote;
-
-/// The names of the objects of a table.
-pub fn names(table: &str) -> [String; 2] {
-    [COLD, ALL].map(|prefix| format!("{prefix}{table}"))
-}
 
 /// An object that is to be there.
 pub struct Wanted {
@@ -45,7 +40,7 @@ impl Wanted {
             let names = columns.map(|column| format!("{prefix}{}", quote(&column.name)));
             names.collect::<Vec<_>>().join(", ")
         };
-        let [cold, name] = names(&shape.name);
+        let [cold, name] = object_names(&shape.name);
         Self {
             sql: format!(
                 "CREATE VIEW {} AS SELECT {} {} SELECT {} {}",
@@ -58,21 +53,6 @@ impl Wanted {
             name,
         }
     }
-}
-
-/// Where the statement of `all_t` takes cold rows from.
-fn cold_arm(cold: &str) -> String {
-    format!("FROM temp.{} AS cold UNION ALL", quote(cold))
-}
-
-/// Where the statement of `all_t` takes the rows of the hot table `name` from.
-pub fn hot_arm(name: &str) -> String {
-    format!("FROM main.{} AS hot", quote(name))
-}
-
-/// What tells the virtual tables of an archived table by their statements.
-pub fn mark(table: i64, mode: Mode) -> String {
-    format!("{USING}{table}, {}, ", mode.name())
 }
 
 /// An object of TEMP.
@@ -192,7 +172,7 @@ impl<'c> Objects<'c> {
             let name = cold.or_else(|| object.name.strip_prefix(ALL));
             match name {
                 Some(name) if keep(id, name) => {}
-                Some(name) => others.extend(names(name)),
+                Some(name) => others.extend(object_names(name)),
                 None => others.push(object.name.clone()),
             }
         }

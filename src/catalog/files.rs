@@ -8,19 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 use super::tables;
 use crate::error::{Error, Result};
 use crate::format::range::{Kinds, Range};
+use crate::format::record::FileRecord;
 use crate::format::types::{MAX_GROUPS, MAX_VALUES};
 use crate::storage::write::Seal;
 use crate::time::clock;
-
-/// What a file is recognised by: who opens it checks all of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileRecord {
-    /// Relative to the archive folder.
-    pub path: String,
-    pub rows: usize,
-    pub row_groups: usize,
-    pub seal: Seal,
-}
 
 /// A cold file that is in the catalog.
 #[derive(Debug, Clone)]

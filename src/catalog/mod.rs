@@ -11,6 +11,8 @@
 pub mod columns;
 pub mod files;
 pub mod identity;
+pub mod ids;
+pub mod lookup;
 pub mod places;
 pub mod policies;
 pub mod runs;
@@ -21,8 +23,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::{Error, Result};
-use crate::sql::transaction;
-use crate::sql::{schema_version, without_comments, write_transaction};
+use crate::sql::{schema_version, transaction, without_comments, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage;
 

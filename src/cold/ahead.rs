@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::group::{Context, Group, ScanFile};
-use super::merge::{Merge, Order, OrderedFile};
+use super::merge::{Merge, OrderedFile};
 use crate::error::{Error, Result};
+use crate::snapshot::order::Order;
 use crate::sqlite::fork::{self, PerProcess};
 use crate::sqlite::panic::guard;
 

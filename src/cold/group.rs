@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use once_cell::sync::OnceCell;
 use rusqlite::types::Value as Owned;
 
-use super::predicate::{Ordered, Predicate};
 use super::selection::{Matcher, Selection};
 use super::stats::Counters;
 use crate::catalog::files::FileEntry;
@@ -16,6 +15,7 @@ use crate::catalog::tombstones::DeadRows;
 use crate::error::{Error, Result};
 use crate::format::decode::{DecodedColumn, Scratch};
 use crate::format::file::OpenFile;
+use crate::format::predicate::{Ordered, Predicate};
 use crate::format::range::{Kinds, Range};
 use crate::format::types::Storage;
 use crate::schema::Column;

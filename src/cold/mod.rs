@@ -7,7 +7,6 @@
 //! - [`ahead`]: row groups one after the other, prepared ahead by worker threads
 //! - [`merge`]: the order of an ORDER BY, over files that overlap
 //! - [`group`]: a row group: which rows count, and their columns page by page
-//! - [`predicate`]: what a term rules out
 //! - [`selection`]: the rows that are left
 //! - [`stats`]: what scans did
 
@@ -16,7 +15,6 @@ pub mod group;
 pub mod merge;
 pub mod plan;
 pub mod planner;
-pub mod predicate;
 pub mod scan;
 pub mod selection;
 pub mod stats;

@@ -17,8 +17,8 @@
 
 use std::collections::VecDeque;
 
-use super::merge::Order;
 use crate::error::{Error, Result};
+use crate::snapshot::order::Order;
 use crate::sqlite::query::Comparison;
 
 /// A term that was pushed down. Its right-hand side is the argument of the same position.

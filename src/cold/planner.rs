@@ -2,13 +2,13 @@
 
 use rusqlite::Connection;
 
-use super::merge::Order;
 use super::plan::{Offset, Operator, Plan, Share, Term};
-use super::predicate::{Predicate, Rules};
 use super::table::ColdTable;
 use crate::error::Result;
+use crate::format::predicate::{Predicate, Rules};
 use crate::schema::Affinity;
 use crate::snapshot::columns::ColdColumn;
+use crate::snapshot::order::Order;
 use crate::snapshot::state::TableState;
 use crate::sqlite::query::{Comparison, Constraint, Query};
 use crate::value::Encoding;

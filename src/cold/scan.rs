@@ -9,16 +9,17 @@ use std::time::Instant;
 
 use super::ahead::{Part, Step, Steps};
 use super::group::{Context, Group, ScanFile};
-use super::merge::{self, OrderedFile};
+use super::merge::OrderedFile;
 use super::plan::{Offset, Operator, Plan};
-use super::predicate::{Predicate, Rules};
 use super::stats::{ScanLog, ScanStats};
 use crate::catalog::files::FileEntry;
 use crate::error::{Error, Result};
 use crate::format::decode::Scratch;
+use crate::format::predicate::{Predicate, Rules};
 use crate::format::range::Range;
 use crate::settings;
 use crate::snapshot::cache::Cache;
+use crate::snapshot::order;
 use crate::snapshot::retyped::Converter;
 use crate::snapshot::state::{States, TableState};
 use crate::sqlite::pin::ReadPin;
@@ -138,7 +139,7 @@ impl Scan {
         let unknown = Arc::new(Range::unknown());
         let first =
             |(_, ranges): &(_, Vec<Arc<Range>>)| Arc::clone(ranges.first().unwrap_or(&unknown));
-        let runs = merge::runs(files, first, &order);
+        let runs = order::runs(files, first, &order);
         let step = move |run: Vec<(Arc<FileEntry>, Vec<Arc<Range>>)>| -> Vec<Result<Step>> {
             let file = |(entry, ranges): (Arc<FileEntry>, Vec<Arc<Range>>)| {
                 let file = scan_file(&entry)?;

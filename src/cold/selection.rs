@@ -5,9 +5,9 @@ use std::ops::Range as Span;
 use arrow::array::Array;
 use rusqlite::types::Value as Owned;
 
-use super::predicate::{Ordered, Predicate};
 use crate::error::Result;
 use crate::format::decode::{DecodedColumn, Scratch};
+use crate::format::predicate::{Ordered, Predicate};
 use crate::format::range::Kinds;
 use crate::time::canonical::{MAX_LENGTH, Shape};
 use crate::value::Value;
@@ -220,7 +220,7 @@ fn first_number(shape: Shape, passes: impl Fn(i64) -> bool) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cold::predicate::Rules;
+    use crate::format::predicate::Rules;
     use crate::schema::Affinity;
     use crate::sqlite::query::Comparison;
     use crate::value::Encoding;

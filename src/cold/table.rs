@@ -10,46 +10,12 @@ use rusqlite::Connection;
 use super::planner;
 use super::scan::Scan;
 use super::stats::ScanLog;
-use crate::catalog::identity::Present;
-use crate::catalog::places::Places;
-use crate::catalog::tables::ArchivedTable;
 use crate::error::{Error, Result};
-use crate::schema::Column;
-use crate::snapshot::columns::{ColdColumn, Shape, Source};
+use crate::snapshot::columns::{ColdColumn, Mode, Shape, Source};
 use crate::snapshot::state::States;
-use crate::sql::{self, literal};
+use crate::snapshot::statements::{ALL, COLD};
 use crate::sqlite::query::Query;
 use crate::sqlite::vtab::{Created, Table};
-use crate::value::Encoding;
-
-/// What the names of the TEMP objects of a table begin with: of that with its cold rows, and of that with
-/// all of them.
-pub const COLD: &str = "cold_";
-pub const ALL: &str = "all_";
-
-/// What a virtual table of this kind is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// `cold_t`, of which `all_t` is a union with the hot table.
-    Joined,
-    /// `cold_t` of a table that is not in the database.
-    Alone,
-    /// `all_t` of such a table: every query fails and says why.
-    Detached,
-}
-
-impl Mode {
-    const ALL: [Self; 3] = [Self::Joined, Self::Alone, Self::Detached];
-
-    /// Its name in the statement.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Joined => "joined",
-            Self::Alone => "alone",
-            Self::Detached => "detached",
-        }
-    }
-}
 
 /// The virtual table.
 pub struct ColdTable {
@@ -73,50 +39,6 @@ impl ColdTable {
         (!matches!(column.source, Source::Row)).then_some((number, column))
     }
 }
-
-/// The columns that `cold_t` and `all_t` have: the hot table's or, if that is gone, those that it had
-/// when it was last looked at.
-pub fn visible_columns(archived: &ArchivedTable, hot: Option<&Present>) -> Vec<Column> {
-    let columns = hot.map_or(&archived.columns, |hot| &hot.columns);
-    columns.clone()
-}
-
-/// What `cold_t` of an archived table looks like.
-pub fn shape(connection: &Connection, archived: &ArchivedTable, mode: Mode) -> Result<Shape> {
-    let hot = match mode {
-        Mode::Joined => Places::read(connection)?.present(connection, archived)?,
-        Mode::Alone | Mode::Detached => None,
-    };
-    Ok(shape_with(
-        archived,
-        hot.as_ref(),
-        mode,
-        sql::encoding(connection)?,
-    ))
-}
-
-/// [`shape`], with what is known of the hot table.
-pub fn shape_with(
-    archived: &ArchivedTable,
-    hot: Option<&Present>,
-    mode: Mode,
-    encoding: Encoding,
-) -> Shape {
-    let name = hot.map_or(&archived.name, |hot| &hot.name).clone();
-    let key = hot.map(|hot| hot.key.clone());
-    let columns = visible_columns(archived, hot);
-    Shape::new(archived.id, name, mode, columns, key, encoding)
-}
-
-/// The statement that makes the virtual table of a shape, after its name. The shape is a part of it: while
-/// SQLite connects a virtual table, no SQL may be run.
-pub fn using(shape: &Shape) -> String {
-    let (table, mode) = (shape.table, shape.mode.name());
-    format!("{USING}{table}, {mode}, {})", literal(&shape.to_json()))
-}
-
-/// What the statements of all our virtual tables have after the name.
-pub const USING: &str = "USING archive_cold(";
 
 impl Table for ColdTable {
     type Cursor = Scan;

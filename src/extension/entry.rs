@@ -12,9 +12,7 @@ use sqlite_loadable::ext::faux_sqlite_extension_init2;
 
 use super::functions::{self, Surface};
 use crate::error::{Error, Result};
-use crate::sqlite::api as bindings;
-use crate::sqlite::fork;
-use crate::sqlite::panic;
+use crate::sqlite::{api as bindings, fork, panic};
 
 /// What errors of loading begin with.
 const NAME: &str = "sqlite-cold";

@@ -15,10 +15,11 @@ use crate::error::{Error, Result};
 use crate::nightly::backup::archive_backup;
 use crate::nightly::policy::{archive_policy, archive_policy_drop};
 use crate::nightly::run::archive_run;
-use crate::nightly::schedule::{self, archive_schedule};
+use crate::nightly::schedule::{archive_schedule, start_by_environment};
+use crate::recover::lost;
 use crate::recover::run::archive_recover;
 use crate::restore::run::archive_restore;
-use crate::settings::{self, Config, FUNCTIONS};
+use crate::settings::{self, Change, Config, FUNCTIONS};
 use crate::sqlite::function::register;
 use crate::sqlite::vtab::{self, Kind};
 use crate::upkeep::gc::archive_gc;
@@ -53,13 +54,17 @@ pub fn load(connection: &Connection, surface: Surface) -> Result<()> {
     let surface = surface.within_environment()?;
     add(connection, surface)?;
     match surface {
-        Surface::All => schedule::start_by_environment(connection),
+        Surface::All => start_by_environment(connection, add_all),
         Surface::Reading => Ok(()),
     }
 }
 
+fn add_all(connection: &Connection) -> Result<()> {
+    add(connection, Surface::All)
+}
+
 /// Adds functions and tables to a connection, and attaches the tables that were archived before.
-pub fn add(connection: &Connection, surface: Surface) -> Result<()> {
+fn add(connection: &Connection, surface: Surface) -> Result<()> {
     if surface == Surface::All {
         add_changing(connection)?;
     }
@@ -93,7 +98,7 @@ fn add_changing(connection: &Connection) -> Result<()> {
     register(connection, "archive_recover", 0..=1, archive_recover)?;
     register(connection, "archive_backup", 0..=1, archive_backup)?;
     register(connection, "archive_config", 0..=2, archive_config)?;
-    register(connection, "archive_schedule", 0..=1, archive_schedule)
+    register(connection, "archive_schedule", 0..=1, schedule)
 }
 
 /// Makes `cold_t` and `all_t` of a table that the catalog has now.
@@ -139,6 +144,10 @@ fn policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json>
 }
 
 /// `archive_config([key [, value]])`: shows all settings or one, or sets it and shows it.
+fn schedule(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+    archive_schedule(connection, arguments, add_all)
+}
+
 fn archive_config(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
     let Some(key) = arguments.first() else {
         return settings::show_all(connection);
@@ -157,7 +166,11 @@ fn archive_config(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
             }
         };
         settings::check_writable(connection)?;
-        settings::set(connection, key, &value)?;
+        let change = Change::new(key, &value)?;
+        if change.is_kept() {
+            lost::ensure(connection)?;
+        }
+        change.make(connection)?;
     }
     settings::show(connection, key)
 }

@@ -101,3 +101,23 @@ impl RowGroup {
         }
     }
 }
+
+/// The rows of one cold file.
+pub struct FileRows {
+    /// The partition's number.
+    pub partition: i64,
+    pub groups: Vec<RowGroup>,
+    /// The first and the last instant.
+    pub time_min: i64,
+    pub time_max: i64,
+}
+
+impl FileRows {
+    pub fn rows(&self) -> usize {
+        self.groups.iter().map(|group| group.rows).sum()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.groups.iter().map(|group| group.bytes).sum()
+    }
+}

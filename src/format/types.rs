@@ -4,7 +4,7 @@
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use serde_json::{Value as Json, json};
 
-use crate::schema::Column;
+use crate::schema::{Column, ROWID_COLUMN};
 use crate::time::canonical::{Shape, Unit};
 use crate::time::{TimeFormat, parse_iso8601};
 use crate::value::{Encoding, Value};
@@ -26,9 +26,6 @@ pub const MAX_GROUP_ROWS: usize = 64 * 1024;
 pub const MAX_GROUPS: usize = 256;
 /// The most values of a file. Each counts 9 bytes at least towards the 48 MiB in which a file ends.
 pub const MAX_VALUES: usize = 8 << 20;
-
-/// The name of the column that carries the rowid of a table where no column does.
-pub const ROWID_COLUMN: &str = "_archive_rowid";
 
 /// The Parquet type of a column, and what its values were in SQLite.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,17 +14,16 @@ use super::decode::Scratch;
 use super::encode::{self, ColumnSettings};
 use super::file::OpenFile;
 use super::range::Range;
+use super::record::FileRecord;
+use super::rows::FileRows;
 use super::types::{Description, METADATA_KEY, Origin, StoredColumn};
-use crate::archive::plan::FileRows;
-use crate::catalog::files::FileRecord;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::schema::Table;
 use crate::storage::Folder;
 use crate::storage::write::NewFile;
-use crate::time::TimeFormat;
 use crate::time::canonical::MAX_LENGTH;
-use crate::time::clock;
+use crate::time::{TimeFormat, clock};
 use crate::value::{Encoding, Value};
 
 /// What all files of a run have in common.

@@ -3,8 +3,7 @@
 use rusqlite::types::ValueRef;
 
 use crate::error::Result;
-use crate::format::types::ROWID_COLUMN;
-use crate::schema::Table;
+use crate::schema::{ROWID_COLUMN, Table};
 use crate::sql::quote;
 use crate::value::{Encoding, Value};
 

@@ -13,8 +13,7 @@ use std::time::Instant;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value as Json, json};
 
-use super::copy;
-use super::{database_file, is_unreadable, open};
+use super::{copy, database_file, is_unreadable, open};
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::settings::{self, BACKUP_KEEP, Config};

@@ -17,6 +17,7 @@ use crate::catalog::identity;
 use crate::catalog::policies::{self, PolicyRecord};
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
 use crate::error::{Error, Result};
+use crate::moving::leftovers;
 use crate::options::Object;
 use crate::recover::copy;
 use crate::recover::lost;
@@ -26,7 +27,7 @@ use crate::sqlite::filename::database_path;
 use crate::sqlite::panic::guard;
 use crate::storage::{Archive, Lock};
 use crate::time::clock;
-use crate::upkeep::gc::{self as cleanup, Collection};
+use crate::upkeep::gc::{self, Collection};
 use crate::value::Value;
 
 /// What the caller asks for.
@@ -139,7 +140,7 @@ impl<'c> Night<'c> {
         folder.prepare()?;
         let archive = settings::archive(connection)?;
         let lock = archive.lock()?;
-        cleanup::bury_dead_runs(connection, &archive)?;
+        leftovers::bury_dead_runs(connection, &archive)?;
         let run = write_transaction(connection, || {
             // Policies go by the names that tables have now.
             identity::refresh(connection)?;
@@ -279,7 +280,7 @@ impl<'c> Night<'c> {
             unknown: false,
             dry_run: false,
         };
-        let collected = cleanup::collect(self.connection, &self.archive, collection)?;
+        let collected = gc::collect(self.connection, &self.archive, collection)?;
         Ok(json!({
             "files": collected.files,
             "kept_files": collected.kept,

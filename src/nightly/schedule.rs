@@ -14,7 +14,7 @@ use chrono::{DateTime, Local, SecondsFormat, Utc};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value as Json, json};
 
-use super::slot;
+use super::slot::{self, Load};
 use super::times::Times;
 use crate::error::{Error, Result};
 use crate::settings::{self, AUTO_ARCHIVE_ENABLED, CLEANUP_CRON_TIMES, Config};
@@ -94,7 +94,11 @@ impl Registry {
 
 /// `archive_schedule([times])`: starts the schedule or gives it other times, stops it if `times` is
 /// NULL, or shows it.
-pub fn archive_schedule(connection: &Connection, arguments: &[Value<'_>]) -> Result<Json> {
+pub fn archive_schedule(
+    connection: &Connection,
+    arguments: &[Value<'_>],
+    load: Load,
+) -> Result<Json> {
     match arguments.first() {
         None => Ok(show(file(connection).as_deref())),
         Some(Value::Null) => {
@@ -110,7 +114,7 @@ pub fn archive_schedule(connection: &Connection, arguments: &[Value<'_>]) -> Res
                 ));
             }
             let database = check(connection)?;
-            start(&database, times)?;
+            start(&database, times, load)?;
             Ok(show(Some(&database)))
         }
         Some(_) => Err(Error::refused("the times must be text, such as '03:30'")),
@@ -119,7 +123,7 @@ pub fn archive_schedule(connection: &Connection, arguments: &[Value<'_>]) -> Res
 
 /// Starts the schedule that the environment asks for, when the library is loaded. Only a setting that
 /// cannot be read is an error: a database that cannot have a schedule is loaded without.
-pub fn start_by_environment(connection: &Connection) -> Result<()> {
+pub fn start_by_environment(connection: &Connection, load: Load) -> Result<()> {
     let text = CLEANUP_CRON_TIMES.text(&Config::default())?;
     if text.trim().is_empty() {
         return Ok(());
@@ -141,7 +145,7 @@ pub fn start_by_environment(connection: &Connection) -> Result<()> {
     match file(connection) {
         // What a call of archive_schedule said is stronger.
         Some(database) if !known(&database) => {
-            let _ = check(connection).and_then(|database| start(&database, times));
+            let _ = check(connection).and_then(|database| start(&database, times, load));
             Ok(())
         }
         _ => Ok(()),
@@ -194,7 +198,7 @@ fn probe(database: &Path) -> Result<()> {
 }
 
 /// Starts a thread for the database, or gives the one it has other times.
-fn start(database: &Path, times: Times) -> Result<()> {
+fn start(database: &Path, times: Times, load: Load) -> Result<()> {
     let mut registry = REGISTRY.lock();
     if let Some(schedule) = registry.schedule(database) {
         schedule.replace(times);
@@ -219,7 +223,7 @@ fn start(database: &Path, times: Times) -> Result<()> {
     // Detached: the process ends without waiting for it.
     thread::Builder::new()
         .name("cold-schedule".to_owned())
-        .spawn(move || schedule.work(&path, &runs))
+        .spawn(move || schedule.work(&path, &runs, load))
         .map_err(|error| Error::refused(format!(
                 "no thread can be started for the schedule: {error}; let the process have more, or run \
                  archive_run() from cron instead"
@@ -283,11 +287,11 @@ impl Schedule {
     }
 
     /// The life of the thread.
-    fn work(&self, database: &Path, runs: &AtomicUsize) {
+    fn work(&self, database: &Path, runs: &AtomicUsize, load: Load) {
         let _ = guard(|| {
             while let Some(slot) = self.wait() {
                 let going_on = GoingOn::new(runs);
-                let outcome = guard(|| slot::run(database, slot));
+                let outcome = guard(|| slot::run(database, slot, load));
                 drop(going_on);
                 let mut state = self.lock();
                 state.error = outcome.err().map(|error| error.to_string());

@@ -9,15 +9,17 @@ use super::open;
 use super::run;
 use crate::catalog;
 use crate::error::Result;
-use crate::extension::functions::{self, Surface};
 use crate::recover::lost;
 use crate::settings::{self, AUTO_ARCHIVE_ENABLED, Config};
 use crate::sql::{patiently, write_transaction};
 use crate::time::clock;
 
+/// Gives a connection of the schedule's own what loading the library gives the application's.
+pub type Load = fn(&Connection) -> Result<()>;
+
 /// Runs the job if no other process has done so at this slot. Nothing of the database stays open, and
 /// a file that is not there is not created.
-pub fn run(database: &Path, slot: DateTime<Utc>) -> Result<()> {
+pub fn run(database: &Path, slot: DateTime<Utc>, load: Load) -> Result<()> {
     // The application may be in the middle of something long.
     let connection = patiently(|| open(database, OpenFlags::SQLITE_OPEN_READ_WRITE))?;
     lost::check(&connection)?;
@@ -28,7 +30,7 @@ pub fn run(database: &Path, slot: DateTime<Utc>) -> Result<()> {
         return Ok(());
     }
     settings::check_writable(&connection)?;
-    functions::add(&connection, Surface::All)?;
+    load(&connection)?;
     match claim(&connection, slot)? {
         true => run::scheduled(&connection),
         false => Ok(()),

@@ -4,10 +4,10 @@
 use rusqlite::Connection;
 
 use super::lost::Remains;
-use crate::archive::check;
 use crate::catalog::columns;
 use crate::catalog::files::{self, FileEntry, NewEntry};
 use crate::catalog::identity;
+use crate::catalog::lookup;
 use crate::catalog::runs;
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
@@ -16,8 +16,8 @@ use crate::format::decode::Scratch;
 use crate::format::file::OpenFile;
 use crate::format::range::Range;
 use crate::format::rows::RowGroup;
-use crate::format::types::{Origin, ROWID_COLUMN};
-use crate::schema::{Column, Table};
+use crate::format::types::Origin;
+use crate::schema::{Column, ROWID_COLUMN, Table};
 use crate::sql::transaction;
 use crate::storage::{Folder, OwnFile};
 use crate::time::canonical::MAX_LENGTH;
@@ -175,7 +175,7 @@ fn table(connection: &Connection, path: &str, origin: &Origin) -> Result<Archive
             "{path} is of a table {name} that is not the archived one"
         )));
     }
-    let mut table = match check::find(connection, name)? {
+    let mut table = match lookup::find(connection, name)? {
         Some(hot) => identity::register(connection, &hot, folder)?,
         None => {
             let stored = origin.columns.iter();

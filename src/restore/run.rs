@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::options::{OnConflict, Options};
 use super::put_back::{Call, Outcome, Started};
-use super::select::{Selection, cold_name};
+use super::select::Selection;
 use super::survey::Survey;
 use super::target::Target;
 use crate::attach;
@@ -17,14 +17,14 @@ use crate::catalog::identity::{self, Location};
 use crate::catalog::runs::{self, Operation, Subject};
 use crate::catalog::tables::ArchivedTable;
 use crate::error::{Error, Result};
+use crate::moving::leftovers;
+use crate::moving::mode::MoveMode;
 use crate::recover::copy;
 use crate::recover::lost;
-use crate::schema::condition;
-use crate::schema::{Column, Table};
+use crate::schema::{Column, Table, condition};
 use crate::settings;
-use crate::sql::transaction;
-use crate::sql::{self, MoveMode, literal, unquote, write_transaction};
-use crate::upkeep::gc as cleanup;
+use crate::snapshot::statements::cold_name;
+use crate::sql::{self, literal, transaction, unquote, write_transaction};
 use crate::value::Value;
 
 /// `archive_restore(table [, options])`
@@ -161,7 +161,7 @@ impl Call<'_> {
         let archive = settings::archive(connection)?;
         let _lock = archive.lock()?;
         if own {
-            cleanup::bury_dead_runs(connection, &archive)?;
+            leftovers::bury_dead_runs(connection, &archive)?;
         }
         let checked_at = sql::data_version(connection)?;
         let (run, schema_version) = write_transaction(connection, || {

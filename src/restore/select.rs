@@ -8,13 +8,13 @@ use rusqlite::Connection;
 use super::options::Options;
 use crate::catalog::files::FileEntry;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::table::{self, Mode};
 use crate::error::{Error, Result};
 use crate::schema::condition;
-use crate::snapshot::columns::{ROW, Shape};
+use crate::snapshot::columns::{Mode, ROW, Shape};
 use crate::snapshot::live::{self, LiveFile, Window};
+use crate::snapshot::shape;
 use crate::snapshot::state::TableState;
-use crate::sql::quote;
+use crate::snapshot::statements::cold_name;
 use crate::time::TimeFormat;
 
 /// The rows that match the option `where`, by the numbers that `cold_t` gives them. The table is
@@ -42,7 +42,7 @@ impl<'a> Selection<'a> {
         options: &Options,
     ) -> Result<Self> {
         let never = || Error::refused(format!("{} has never been archived", archived.name));
-        let shape = Rc::new(table::shape(connection, archived, Mode::Joined)?);
+        let shape = Rc::new(shape::shape(connection, archived, Mode::Joined)?);
         let state = TableState::read(connection, &shape)?.ok_or_else(never)?;
         let window = options.window;
         let format = match archived.time_format {
@@ -140,9 +140,4 @@ impl<'a> Selection<'a> {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
-}
-
-/// `temp."cold_t"`
-pub fn cold_name(table: &str) -> String {
-    format!("temp.{}", quote(&format!("cold_{table}")))
 }

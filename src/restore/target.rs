@@ -4,12 +4,11 @@ use rusqlite::Connection;
 
 use super::insert::Rows;
 use super::options::OnConflict;
-use crate::archive::ids;
 use crate::catalog::files;
+use crate::catalog::ids;
 use crate::catalog::tables::ArchivedTable;
 use crate::error::Result;
-use crate::format::types::ROWID_COLUMN;
-use crate::schema::{Key, Table};
+use crate::schema::{Key, ROWID_COLUMN, Table};
 use crate::sql::{literal, quote};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::Value;

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::format::types::ROWID_COLUMN;
 use crate::sql::quote;
+
+/// The name of the column that carries the rowid of a table where no column does.
+pub const ROWID_COLUMN: &str = "_archive_rowid";
 
 /// How SQLite prefers to store and compare a column's values
 /// (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).

@@ -12,5 +12,5 @@ pub mod defaults;
 pub mod generated;
 pub mod table;
 
-pub use self::column::{Affinity, Column, columns_from_json, columns_to_json};
+pub use self::column::{Affinity, Column, ROWID_COLUMN, columns_from_json, columns_to_json};
 pub use self::table::{Key, Table};

@@ -22,7 +22,6 @@ pub use self::list::*;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::options::whole;
-use crate::recover;
 
 /// The source of a value that nobody has set, which may be one that nobody could set.
 const DEFAULT: &str = "its default";
@@ -181,6 +180,27 @@ impl Setting {
         }))
     }
 
+    /// `value` as the database keeps it.
+    fn for_database(&self, value: &Json) -> Result<Owned> {
+        let key = self.key;
+        if self.place == Place::Environment {
+            return Err(Error::refused(format!(
+                "{key} cannot be set in a database, which may travel; set the environment variable {}",
+                self.variable.unwrap_or_default()
+            )));
+        }
+        let value = self.check(value, "archive_config")?;
+        Ok(match (&value, self.kind) {
+            (Json::String(folder), Kind::Folder) => {
+                folder::below(folder)?;
+                Owned::Text(folder.clone())
+            }
+            (Json::String(text), _) => Owned::Text(text.clone()),
+            (Json::Bool(on), _) => Owned::Integer(i64::from(*on)),
+            _ => Owned::Integer(value.as_i64().unwrap_or_default()),
+        })
+    }
+
     /// The setting that an environment variable sets.
     pub fn of_variable(variable: &str) -> Option<&'static Self> {
         ALL.into_iter()
@@ -276,33 +296,40 @@ pub fn show_all(connection: &Connection) -> Result<Json> {
     Ok(shown.collect())
 }
 
-/// Sets `key` in the database, or with NULL forgets what was set.
-pub fn set(connection: &Connection, key: &str, value: &Json) -> Result<()> {
-    let setting = Setting::find(key)?;
-    if value.is_null() {
-        if catalog::exists(connection)? {
-            connection.execute("DELETE FROM main._archive_config WHERE key = ?1", [key])?;
-        }
-        return Ok(());
+/// A change of what a database says of a setting.
+pub struct Change {
+    key: &'static str,
+    /// `None` to forget what was set.
+    value: Option<Owned>,
+}
+
+impl Change {
+    /// Setting `key` to `value`, or with NULL forgetting what was set.
+    pub fn new(key: &str, value: &Json) -> Result<Self> {
+        let setting = Setting::find(key)?;
+        let value = match value {
+            Json::Null => None,
+            value => Some(setting.for_database(value)?),
+        };
+        Ok(Self {
+            key: setting.key,
+            value,
+        })
     }
-    if setting.place == Place::Environment {
-        return Err(Error::refused(format!(
-            "{key} cannot be set in a database, which may travel; set the environment variable {}",
-            setting.variable.unwrap_or_default()
-        )));
+
+    /// Whether it is kept in the catalog, which there must be then.
+    pub fn is_kept(&self) -> bool {
+        self.value.is_some()
     }
-    let value = setting.check(value, "archive_config")?;
-    let value = match (&value, setting.kind) {
-        (Json::String(folder), Kind::Folder) => {
-            folder::below(folder)?;
-            Owned::Text(folder.clone())
+
+    pub fn make(&self, connection: &Connection) -> Result<()> {
+        if let Some(value) = &self.value {
+            let sql = "INSERT OR REPLACE INTO main._archive_config VALUES (?1, ?2)";
+            connection.execute(sql, (self.key, value))?;
+        } else if catalog::exists(connection)? {
+            let sql = "DELETE FROM main._archive_config WHERE key = ?1";
+            connection.execute(sql, [self.key])?;
         }
-        (Json::String(text), _) => Owned::Text(text.clone()),
-        (Json::Bool(on), _) => Owned::Integer(i64::from(*on)),
-        _ => Owned::Integer(value.as_i64().unwrap_or_default()),
-    };
-    recover::lost::ensure(connection)?;
-    let sql = "INSERT OR REPLACE INTO main._archive_config VALUES (?1, ?2)";
-    connection.execute(sql, (key, value))?;
-    Ok(())
+        Ok(())
+    }
 }

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use parquet::bloom_filter::Sbbf;
 
-use crate::catalog::files::FileRecord;
 use crate::error::Result;
 use crate::format::decode::DecodedColumn;
 use crate::format::file::OpenFile;
 use crate::format::footer::Footer;
+use crate::format::record::FileRecord;
 use crate::settings::{self, Config};
 use crate::sqlite::fork::PerProcess;
 use crate::storage::{Folder, Identity};

@@ -7,16 +7,37 @@ use serde_json::{Value as Json, json};
 use super::retyped::Storing;
 use crate::catalog::columns::follow;
 use crate::catalog::tables::ArchivedTable;
-use crate::cold::table::Mode;
 use crate::error::{Error, Result};
-use crate::format::types::ROWID_COLUMN;
-use crate::schema::defaults;
-use crate::schema::{Affinity, Column, Key};
+use crate::schema::{Affinity, Column, Key, ROWID_COLUMN, defaults};
 use crate::sql::{literal, quote};
 use crate::value::Encoding;
 
 /// The hidden column with the number by which `cold_t` tells its rows. No table's column has such a name.
 pub const ROW: &str = "_archive_row";
+
+/// What a virtual table of this kind is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `cold_t`, of which `all_t` is a union with the hot table.
+    Joined,
+    /// `cold_t` of a table that is not in the database.
+    Alone,
+    /// `all_t` of such a table: every query fails and says why.
+    Detached,
+}
+
+impl Mode {
+    pub const ALL: [Self; 3] = [Self::Joined, Self::Alone, Self::Detached];
+
+    /// Its name in the statement.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Alone => "alone",
+            Self::Detached => "detached",
+        }
+    }
+}
 
 /// What a column of `cold_t` shows.
 #[derive(Debug, Clone, Copy)]

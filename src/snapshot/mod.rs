@@ -9,5 +9,8 @@
 pub mod cache;
 pub mod columns;
 pub mod live;
+pub mod order;
 pub mod retyped;
+pub mod shape;
 pub mod state;
+pub mod statements;

@@ -10,19 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use once_cell::unsync::OnceCell;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::columns::Shape;
+use super::columns::{Mode, Shape};
+use super::order::{self, Order};
 use super::retyped::Storing;
-use crate::attach::objects::{hot_arm, mark};
+use super::statements::{hot_arm, mark};
 use crate::catalog;
 use crate::catalog::files::{self, FileEntry, Totals};
 use crate::catalog::identity::{self, Location};
 use crate::catalog::tables;
 use crate::catalog::tables::ArchivedTable;
 use crate::catalog::tombstones::DeadRows;
-use crate::cold::merge::{self, Order};
-use crate::cold::predicate::Predicate;
-use crate::cold::table::Mode;
 use crate::error::{Error, Result};
+use crate::format::predicate::Predicate;
 use crate::format::range::{Kinds, Range};
 use crate::schema::Column;
 use crate::settings::{self, Config};
@@ -292,7 +291,7 @@ impl TableState {
             return Ok(0);
         };
         let ranges = self.ranges(connection, *first)?;
-        Ok(merge::depth(ranges.values(), order))
+        Ok(order::depth(ranges.values(), order))
     }
 }
 

@@ -19,7 +19,7 @@
 
 use rusqlite::{Connection, ErrorCode, Statement};
 
-use super::patiently;
+use super::patience::patiently;
 use crate::error::{Error, Result};
 use crate::sqlite::panic::guard;
 use crate::sqlite::statement::{is_held_back, is_writing};
@@ -139,6 +139,41 @@ pub fn renewing<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) ->
         let _ = rows.next();
     }
     outcome
+}
+
+/// Runs `body` in a write transaction of its own or, inside the caller's transaction, as a part of
+/// it. Either way everything `body` did is undone if it fails.
+pub fn write_transaction<T>(
+    connection: &Connection,
+    mut body: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    match connection.is_autocommit() {
+        true => patiently(|| own(connection, Begin::Immediate, &mut body)),
+        // The caller's transaction has read by now. Who writes meanwhile may be waiting for its end; and
+        // once they have written, it can write no more.
+        false => part(connection, body),
+    }
+}
+
+/// [`write_transaction`] for a `body` that changes TEMP objects only: it takes no lock of `main`.
+pub fn temp_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let body = || renewing(connection, body);
+    match connection.is_autocommit() {
+        true => own(connection, Begin::Deferred, body),
+        false => part(connection, body),
+    }
+}
+
+/// Runs `body` so that all it reads is of one state of `main`. It must be short: it can be in the way
+/// of writers.
+///
+/// What holds the state is a statement that is not finished. Unlike BEGIN and SAVEPOINT that needs
+/// nothing to end it, which an interrupt could refuse.
+pub fn read_transaction<T>(connection: &Connection, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut pin = connection.prepare("SELECT (SELECT 1 FROM main.sqlite_schema)")?;
+    let mut rows = pin.query([])?;
+    rows.next()?;
+    guard(body)
 }
 
 /// What ends a transaction that cannot go on.

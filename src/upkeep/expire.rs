@@ -14,14 +14,15 @@ use crate::catalog::files::{self, FileEntry};
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
 use crate::catalog::tables::ArchivedTable;
 use crate::catalog::tombstones::Burial;
-use crate::cold::table::{self, Mode};
 use crate::error::Result;
 use crate::fault;
+use crate::moving::mode::MoveMode;
 use crate::moving::pace::Pace;
-use crate::snapshot::columns::Shape;
+use crate::snapshot::columns::{Mode, Shape};
 use crate::snapshot::live::{self, LiveFile, Window};
+use crate::snapshot::shape;
 use crate::snapshot::state::TableState;
-use crate::sql::{self, MoveMode, write_transaction};
+use crate::sql::{self, write_transaction};
 use crate::time::{TimeFormat, format_instant};
 
 /// What was dropped.
@@ -146,7 +147,7 @@ impl<'a> Expiry<'a> {
         let Some(format) = archived.time_format else {
             return Ok(None);
         };
-        let shape = Rc::new(table::shape(connection, archived, Mode::Joined)?);
+        let shape = Rc::new(shape::shape(connection, archived, Mode::Joined)?);
         let Some(state) = TableState::read(connection, &shape)? else {
             return Ok(None);
         };

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
-use crate::archive::check;
 use crate::attach::{archive_attach, check_names};
 use crate::catalog;
 use crate::catalog::identity::{self, Location};
+use crate::catalog::lookup;
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
 use crate::options::Object;
@@ -38,7 +38,7 @@ pub fn archive_rename(connection: &Connection, arguments: &[Value<'_>]) -> Resul
         if let Some(other) = other {
             identity::make_room(connection, other)?;
         }
-        match check::find(connection, &new)? {
+        match lookup::find(connection, &new)? {
             // The same name: the table was created again, and that is what archive_adopt is for.
             Some(_) if new.eq_ignore_ascii_case(&table.name) => {
                 Err(identity::recreated(&table.name))

@@ -4,6 +4,7 @@
 //! - [`row`]: what the catalog says of a file
 //! - [`values`]: what its values say
 
+pub mod shared_ids;
 mod row;
 mod values;
 
@@ -18,7 +19,6 @@ pub use self::row::is_failure;
 
 use self::row::CatalogRow;
 use self::values::Values;
-use crate::archive::ids;
 use crate::catalog;
 use crate::catalog::columns;
 use crate::catalog::identity::{self, Location};
@@ -168,7 +168,7 @@ fn shared_ids(connection: &Connection, table: i64) -> Result<Option<String>> {
     // Where it is not certain which column is which, every query says so.
     let hot = Table::find(connection, &name)?.filter(|hot| known(hot).is_ok());
     let shared = hot
-        .map(|hot| ids::shared(connection, &hot, &archived))
+        .map(|hot| shared_ids::shared(connection, &hot, &archived))
         .transpose()?;
     Ok(shared.and_then(|shared| shared.problem(&name)))
 }

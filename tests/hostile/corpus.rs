@@ -1,8 +1,8 @@
 //! Honest files, as the library writes them: every way to store a column, with NULLs, dictionaries, bloom
 //! filters, several pages and several row groups.
 
-use cold::archive::plan::FileRows;
-use cold::catalog::files::FileRecord;
+use cold::format::record::FileRecord;
+use cold::format::rows::FileRows;
 use cold::format::rows::RowGroup;
 use cold::format::write::FileWriter;
 use cold::schema::{Column, Key, Table};

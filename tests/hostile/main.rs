@@ -20,11 +20,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use cold::catalog::files::FileRecord;
 use cold::error::{Error, Result};
 use cold::format::decode::{DecodedColumn, Scratch};
 use cold::format::file::OpenFile;
 use cold::format::range::Kinds;
+use cold::format::record::FileRecord;
 use cold::sqlite::panic::{guard, silence};
 use cold::storage::Folder;
 use cold::storage::access::Access;

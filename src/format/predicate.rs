@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use rusqlite::types::Value as Owned;
 
-use crate::format::range::{Kinds, Range, looks_numeric};
+use super::range::{Kinds, Range, looks_numeric};
 use crate::schema::Affinity;
 use crate::sqlite::query::Comparison;
 use crate::value::{Encoding, Value};
