@@ -10,6 +10,7 @@
 //! - [`run`], [`started`]: all of it, in order
 
 pub mod check;
+pub mod checked;
 pub mod ids;
 pub mod layout;
 pub mod mover;

@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::check;
+use super::checked::Checked;
 use super::layout::Layouts;
 use super::mover::{HotTable, Mover, Tally, Target};
 use super::pending::{Pending, Position, Publishing};
-use super::started::Checked;
 use crate::catalog::files::{self, NewEntry};
 use crate::catalog::identity;
 use crate::catalog::runs::{self, Moved};

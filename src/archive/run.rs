@@ -6,11 +6,12 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::check;
+use super::checked::Checked;
 use super::ids;
 use super::options::{self, Options};
 use super::plan::{Plan, Rule};
 use super::publish::Published;
-use super::started::{Checked, Outcome, Started, pace};
+use super::started::{Outcome, Started, pace};
 use crate::catalog;
 use crate::catalog::identity;
 use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
@@ -25,6 +26,7 @@ use crate::moving::read::HotReader;
 use crate::options::Object;
 use crate::recover::copy;
 use crate::recover::lost;
+use crate::recover::remains;
 use crate::schema::{Column, Table};
 use crate::settings::{self, Config};
 use crate::sql::{self, read_transaction, transaction, write_transaction};
@@ -252,7 +254,7 @@ fn run_traced(
         Ok((archived, schema, run, sql::schema_version(connection)?))
     })?;
     if !own {
-        lost::note_inside(connection, &run)?;
+        remains::note_inside(connection, &run)?;
     }
     *trace = Some(Trace {
         archive: archive.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::check::{self, Reference};
+use super::checked::Checked;
 use super::ids;
 use super::layout::Layouts;
 use super::mover::HotTable;
@@ -40,33 +40,6 @@ pub struct Outcome {
     pub discarded: u64,
     /// Cold rows that are hot again, so that SQLite does not hand out their ids.
     pub restored: u64,
-}
-
-/// Foreign keys that no row which goes is referred to by, at the time of the check.
-pub struct Checked {
-    /// All that point at the table.
-    pub all: Vec<Reference>,
-    /// Those that count: none if the caller says so.
-    pub references: Vec<Reference>,
-    /// `sql::data_version` before the check.
-    pub at: i64,
-}
-
-impl Checked {
-    pub fn new(connection: &Connection, rule: &Rule<'_>) -> Result<Self> {
-        let at = sql::data_version(connection)?;
-        let all = check::references(connection, rule.table)?;
-        let references = match rule.options.ignore_foreign_keys {
-            true => Vec::new(),
-            false => all.clone(),
-        };
-        rule.check_references(connection, &references)?;
-        Ok(Self {
-            all,
-            references,
-            at,
-        })
-    }
 }
 
 /// A run that has its place in the catalog.

@@ -3,13 +3,12 @@
 use rusqlite::Connection;
 
 use super::plan::{Offset, Operator, Plan, Share, Term};
-use super::table::ColdTable;
 use crate::error::Result;
 use crate::format::predicate::{Predicate, Rules};
 use crate::schema::Affinity;
 use crate::snapshot::columns::ColdColumn;
 use crate::snapshot::order::Order;
-use crate::snapshot::state::TableState;
+use crate::snapshot::state::{States, TableState};
 use crate::sqlite::query::{Comparison, Constraint, Query};
 use crate::value::Encoding;
 
@@ -21,33 +20,33 @@ const ROW_COST: f64 = 0.5;
 const MAX_MERGED: usize = 8;
 
 /// Chooses what to push down, and answers.
-pub fn plan(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
+pub fn plan(table: &States, query: &mut Query<'_>) -> Result<()> {
     match informed(table, query) {
         // Nothing is pushed down for once. A statement that reads the hot table notices when it
         // starts, and SQLite asks again; an error here would come back until anything else does.
         Err(error) if error.is_stale_schema() => {
             query.reset();
-            query.finish(&Plan::default().encode(&table.shape().names), 1.0, 1)
+            query.finish(&Plan::default().encode(&table.shape.names), 1.0, 1)
         }
         outcome => outcome,
     }
 }
 
 /// [`plan`] by what the catalog says.
-fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
-    let Some(state) = table.states.read()? else {
-        return query.finish(&Plan::default().encode(&table.shape().names), 1.0, 1);
+fn informed(table: &States, query: &mut Query<'_>) -> Result<()> {
+    let Some(state) = table.read()? else {
+        return query.finish(&Plan::default().encode(&table.shape.names), 1.0, 1);
     };
     let mut plan = Plan::default();
     let mut known = Vec::new();
     let mut estimate = Estimate::default();
     // SQLite forgets the affinity of y in `x IN (SELECT y)` here, too.
     let rank = |constraint: &Constraint| {
-        let (_, column) = table.column(constraint.column)?;
+        let (_, column) = table.shape.column(constraint.column)?;
         (column.affinity == Affinity::Numeric).then_some(!column.unique)
     };
     for constraint in query.separable(rank) {
-        let Some((number, column)) = table.column(constraint.column) else {
+        let Some((number, column)) = table.shape.column(constraint.column) else {
             continue;
         };
         let binary_collation =
@@ -68,7 +67,7 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         let rules = Rules {
             affinity: column.affinity,
             binary_collation,
-            encoding: table.shape().encoding,
+            encoding: table.shape.encoding,
         };
         let predicate = match (operator, query.constant(&constraint)) {
             (Operator::Compare(comparison), Some(value)) => {
@@ -86,7 +85,7 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
                 columns: vec![number],
                 descending: false,
             };
-            estimate.lookup = Some(state.merge_depth(table.connection(), &order)?);
+            estimate.lookup = Some(state.merge_depth(&table.connection, &order)?);
         }
     }
     plan.order = order(table, &state, query)?;
@@ -97,7 +96,7 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         push_bounds(query, &mut plan);
     }
     let totals = &state.totals;
-    let left = match state.candidates(table.connection(), &known)? {
+    let left = match state.candidates(&table.connection, &known)? {
         Some(candidates) => candidates.len() as u64,
         None => totals.files,
     };
@@ -113,12 +112,12 @@ fn informed(table: &ColdTable, query: &mut Query<'_>) -> Result<()> {
         all: totals.row_groups,
     };
     let (cost, rows) = estimate.of(&state, left);
-    query.finish(&plan.encode(&table.shape().names), cost, rows)
+    query.finish(&plan.encode(&table.shape.names), cost, rows)
 }
 
 /// How a term is pushed down, if it is.
 fn operator(
-    table: &ColdTable,
+    table: &States,
     query: &mut Query<'_>,
     constraint: &Constraint,
     column: &ColdColumn,
@@ -131,7 +130,7 @@ fn operator(
             } else {
                 "glob"
             };
-            is_built_in(table.connection(), name).then_some(Operator::Compare(comparison))
+            is_built_in(&table.connection, name).then_some(Operator::Compare(comparison))
         }
         Comparison::Eq if query.may_be_in(constraint) => {
             // SQLite compares value by value if it cannot give all at once, and forgets the affinity
@@ -159,21 +158,21 @@ fn is_built_in(connection: &Connection, function: &str) -> bool {
 }
 
 /// The order that rows can be given in: by time, by key, or by both.
-fn order(table: &ColdTable, state: &TableState, query: &Query<'_>) -> Result<Option<Order>> {
+fn order(table: &States, state: &TableState, query: &Query<'_>) -> Result<Option<Order>> {
     let terms = query.order();
     let Some(first) = terms.first() else {
         return Ok(None);
     };
     let time = |number: usize| {
-        let column = table.shape().declared.get(number);
+        let column = table.shape.declared.get(number);
         column.is_some_and(|column| column.name.eq_ignore_ascii_case(&state.time_column))
     };
     let mut columns = Vec::new();
     for term in &terms {
-        let Some((number, column)) = table.column(term.column) else {
+        let Some((number, column)) = table.shape.column(term.column) else {
             return Ok(None);
         };
-        let sortable = column.is_rowid || column.binary && table.shape().encoding == Encoding::Utf8;
+        let sortable = column.is_rowid || column.binary && table.shape.encoding == Encoding::Utf8;
         if !sortable || term.descending != first.descending {
             return Ok(None);
         }
@@ -188,7 +187,7 @@ fn order(table: &ColdTable, state: &TableState, query: &Query<'_>) -> Result<Opt
         columns: columns.into_iter().map(|(number, ..)| number).collect(),
         descending: first.descending,
     };
-    let few = known && state.merge_depth(table.connection(), &order)? <= MAX_MERGED;
+    let few = known && state.merge_depth(&table.connection, &order)? <= MAX_MERGED;
     Ok(few.then_some(order))
 }
 

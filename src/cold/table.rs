@@ -11,7 +11,7 @@ use super::planner;
 use super::scan::Scan;
 use super::stats::ScanLog;
 use crate::error::{Error, Result};
-use crate::snapshot::columns::{ColdColumn, Mode, Shape, Source};
+use crate::snapshot::columns::{Mode, Shape};
 use crate::snapshot::state::States;
 use crate::snapshot::statements::{ALL, COLD};
 use crate::sqlite::query::Query;
@@ -30,13 +30,6 @@ impl ColdTable {
 
     pub fn shape(&self) -> &Shape {
         &self.states.shape
-    }
-
-    /// The column of this number, if SQLite names one that files can have.
-    pub fn column(&self, number: Option<usize>) -> Option<(usize, &ColdColumn)> {
-        let number = number?;
-        let column = self.shape().columns.get(number)?;
-        (!matches!(column.source, Source::Row)).then_some((number, column))
     }
 }
 
@@ -62,7 +55,7 @@ impl Table for ColdTable {
     }
 
     fn best_index(&self, query: &mut Query<'_>) -> Result<()> {
-        planner::plan(self, query)
+        planner::plan(&self.states, query)
     }
 
     fn open(&self) -> Result<Scan> {

@@ -1,25 +1,18 @@
 //! A copy of the database while it is in use, by SQLite's online backup API.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::open;
 use super::passes;
+use super::turns::{PAUSE, Patience};
 use crate::error::{Error, Result};
 use crate::sql::{journal_mode, patiently, quote, read_transaction};
 
 /// Pages that are copied in a call.
 const STEP_PAGES: i32 = 64;
-/// For how long a database with a rollback journal is read at a time, at first: a writer waits for
-/// that.
-pub const FIRST_TURN: Duration = Duration::from_millis(4);
-/// For how long it is left to writers then.
-pub const PAUSE: Duration = Duration::from_millis(4);
-/// For how long a lock that others hold is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Copies `main` to the empty file `target`. What comes out is one state of the database, and all of it
 /// is in that one file.
@@ -71,28 +64,6 @@ fn locked() -> Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
     let message = Some("the database is locked".to_owned());
     rusqlite::Error::SqliteFailure(code, message).into()
-}
-
-/// How long others may hold a lock while nothing moves on.
-pub struct Patience(Instant);
-
-impl Patience {
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Something has moved on.
-    pub fn renew(&mut self) {
-        self.0 = Instant::now();
-    }
-
-    /// Fails, unless the error means that a lock is held, and that for not too long.
-    pub fn bear(&self, error: Error) -> Result<()> {
-        match error.is_busy() && self.0.elapsed() < PATIENCE {
-            true => Ok(()),
-            false => Err(error),
-        }
-    }
 }
 
 /// Opens a copy and checks all of it.

@@ -15,6 +15,7 @@ pub mod run;
 pub mod schedule;
 pub mod slot;
 pub mod times;
+pub mod turns;
 pub mod vacuum;
 
 use std::path::{Path, PathBuf};

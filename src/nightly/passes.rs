@@ -15,7 +15,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ffi};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::copy::{FIRST_TURN, PAUSE, Patience};
+use super::turns::{FIRST_TURN, PAUSE, Patience};
 use crate::error::{Error, Result};
 use crate::sql::{data_version, journal_mode, read_transaction};
 use crate::sqlite::file::DatabaseFile;

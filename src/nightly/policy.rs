@@ -16,7 +16,7 @@ use crate::options::Object;
 use crate::recover::lost;
 use crate::schema::Table;
 use crate::schema::condition::stored;
-use crate::settings::{self, Setting};
+use crate::settings::{self};
 use crate::sql::{literal, quote, unquote, write_transaction};
 use crate::storage::folder_name;
 use crate::value::Value;
@@ -143,7 +143,7 @@ fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
                 .ok_or_else(|| Error::refused("hot_days in the catalog is not a whole number"));
         }
     };
-    if let Some(setting) = Setting::of_variable(variable) {
+    if let Some(setting) = settings::of_variable(variable) {
         return match setting.is_hot_days() {
             true => setting.number(connection, None),
             false => Err(Error::refused(format!(

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::copies::{Copy, open_newest};
 use super::copy::copy_rows;
 use super::found;
-use super::lost::Remains;
+use super::origin;
+use super::remains::Remains;
 use crate::catalog;
 use crate::catalog::files::{self, FileEntry};
 use crate::catalog::identity;
@@ -146,7 +147,7 @@ fn complete_files(
             mend_tombstones(connection, copy, &entry, problems)?;
             if let Err(error) = found::complete_ranges(connection, &remains.archive.folder, &entry)
             {
-                problems.push(found::problem(error)?);
+                problems.push(origin::problem(error)?);
             }
         }
     }

@@ -3,7 +3,8 @@
 
 use rusqlite::Connection;
 
-use super::lost::Remains;
+use super::origin;
+use super::remains::Remains;
 use crate::catalog::columns;
 use crate::catalog::files::{self, FileEntry, NewEntry};
 use crate::catalog::identity;
@@ -22,7 +23,6 @@ use crate::sql::transaction;
 use crate::storage::{Folder, OwnFile};
 use crate::time::canonical::MAX_LENGTH;
 use crate::time::format_instant;
-use crate::verify;
 
 /// What a file is that the catalog does not know.
 pub enum Discovered {
@@ -42,8 +42,8 @@ pub fn add(
     let file = OpenFile::discover(&remains.archive.folder, &found.path)?;
     fault::io_point("recover.read").map_err(Error::io(file.path()))?;
     let damaged = |reason: &str| Error::damaged(file.path())(reason);
-    let origin = origin(&file)?;
-    if is_before(&origin, since) {
+    let origin = origin::of(&file)?;
+    if origin::is_before(&origin, since) {
         let rows = file.record().rows;
         return Ok(Discovered::Leftover { rows });
     }
@@ -75,18 +75,6 @@ pub fn add(
     })
 }
 
-/// Where the rows of a file are from, and when they were written.
-pub fn origin(file: &OpenFile) -> Result<Origin> {
-    let damaged = Error::damaged(file.path());
-    let origin = file.footer().origin();
-    origin.ok_or_else(|| damaged("it does not say which table it is of"))
-}
-
-/// Whether a file was written before `since`.
-pub fn is_before(origin: &Origin, since: Option<&str>) -> bool {
-    since.is_some_and(|since| origin.written.as_str() < since)
-}
-
 /// Takes a file out of the catalog again, as if it had never been found.
 pub fn take_out(connection: &Connection, file: &FileEntry) -> Result<()> {
     let sql = "DELETE FROM main._archive_range WHERE schema_id = ?1 AND file_id = ?2";
@@ -94,16 +82,6 @@ pub fn take_out(connection: &Connection, file: &FileEntry) -> Result<()> {
     let sql = "DELETE FROM main._archive_file WHERE id = ?1";
     connection.execute(sql, [file.id])?;
     Ok(())
-}
-
-/// What is wrong with a file, for the list of problems. That the database or the system fails is no such
-/// problem: next time the file may be read.
-pub fn problem(error: Error) -> Result<String> {
-    match error {
-        error @ (Error::Internal(_) | Error::Io { .. }) => Err(error),
-        error if verify::is_failure(&error) => Err(error),
-        error => Ok(error.to_string()),
-    }
 }
 
 /// What the values of a file tell.

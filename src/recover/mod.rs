@@ -2,10 +2,10 @@
 //!
 //! - [`copy`]: the copies that every run leaves beside the cold files
 //! - [`copies`]: which copies are this database's
-//! - [`lost`]: whether the catalog is lost
+//! - [`remains`], [`lost`]: what is left, and whether the catalog is lost
 //! - [`run`]: `archive_recover`, all steps in order
 //! - [`fill`]: what the newest copy says
-//! - [`found`]: what files say that it does not know
+//! - [`origin`], [`found`]: where the rows of a file are from; files that the copy does not know
 //! - [`settle`], [`twins`]: which of their rows count
 //!
 //! A copy is a projection of the catalog: nothing reads it while the catalog is there.
@@ -15,6 +15,8 @@ pub mod copy;
 mod fill;
 mod found;
 pub mod lost;
+mod origin;
+pub mod remains;
 pub mod run;
 mod settle;
 mod twins;

@@ -7,12 +7,10 @@ use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
 use super::copies::Copy;
-use super::copy;
-use super::fill;
-use super::found;
 use super::found::Discovered;
-use super::lost::{self, Remains};
+use super::remains::Remains;
 use super::settle::Settler;
+use super::{copy, fill, found, origin, remains};
 use crate::attach::archive_attach;
 use crate::catalog;
 use crate::catalog::files::{self, FileEntry};
@@ -63,7 +61,7 @@ pub fn archive_recover(connection: &Connection, arguments: &[Value<'_>]) -> Resu
     let remains = find(connection)?;
     let _mode = MoveMode::for_catalog(connection)?;
     let recover = || {
-        if lost::is_whole(connection)? != remains.is_whole {
+        if remains::is_whole(connection)? != remains.is_whole {
             return Err(nothing_lost());
         }
         make(connection, &remains)
@@ -208,7 +206,7 @@ fn add_files(
             }
             Ok(Discovered::Leftover { rows }) => leftovers.push((&file.path, rows)),
             Err(error) => {
-                recovered.problems.push(found::problem(error)?);
+                recovered.problems.push(origin::problem(error)?);
                 recovered.unread += 1;
             }
         }
@@ -250,7 +248,7 @@ fn settle(
     for entry in newest_first(connection, remains, table, files)? {
         let is_new = !files.known.contains(&entry.id);
         if let Err(error) = settler.settle(&entry, is_new) {
-            recovered.problems.push(found::problem(error)?);
+            recovered.problems.push(origin::problem(error)?);
             // Its rows may be somewhere else, too.
             if files.written.remove(&entry.id).is_some() {
                 found::take_out(connection, &entry)?;
@@ -305,9 +303,9 @@ fn newest_first(
             None if files.known.contains(&entry.id) && !remains.is_whole => String::new(),
             // One that cannot be read is not compared with any.
             None => OpenFile::open(&remains.archive.folder, &entry.record)
-                .and_then(|file| found::origin(&file))
+                .and_then(|file| origin::of(&file))
                 .map(|origin| origin.written)
-                .or_else(|error| found::problem(error).map(|_| String::new()))?,
+                .or_else(|error| origin::problem(error).map(|_| String::new()))?,
         };
         entries.push((written, entry));
     }

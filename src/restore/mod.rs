@@ -17,6 +17,7 @@
 pub mod insert;
 pub mod options;
 pub mod put_back;
+pub mod rows;
 pub mod run;
 pub mod select;
 pub mod survey;

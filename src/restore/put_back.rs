@@ -6,8 +6,9 @@ use std::time::Instant;
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::insert::{Inserted, Inserter, Rows};
+use super::insert::{Inserted, Inserter};
 use super::options::{OnConflict, Options};
+use super::rows::Rows;
 use super::select::Selection;
 use super::survey::Survey;
 use super::target::Target;

@@ -1,7 +1,8 @@
 //! What a call of `archive_restore` is about to do.
 
-use super::insert::{Probe, Rows};
+use super::insert::Probe;
 use super::options::OnConflict;
+use super::rows::Rows;
 use super::select::Selection;
 use super::target::Target;
 use super::twins::Twins;

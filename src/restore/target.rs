@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::insert::Rows;
 use super::options::OnConflict;
+use super::rows::Rows;
 use crate::catalog::files;
 use crate::catalog::ids;
 use crate::catalog::tables::ArchivedTable;

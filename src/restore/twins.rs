@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::insert::Rows;
+use super::rows::Rows;
 use super::target::Target;
 use crate::error::Result;
 use crate::sql::quote;

@@ -1,34 +1,18 @@
 //! Where the archive folder of a database is.
 
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, MAIN_DB, OptionalExtension};
 
-use super::{ARCHIVE_DIR, Config};
+use super::list::ARCHIVE_DIR;
+use super::setting::Config;
 use crate::catalog;
 use crate::error::{Error, Result};
 use crate::sql::{journal_mode, literal, patiently};
 use crate::sqlite::filename::database_path;
 use crate::storage::access::Access;
 use crate::storage::{self, Archive, Folder};
-
-/// A folder that is set in the database may only be below the database's own: the database may be
-/// from a stranger.
-pub fn below(folder: &str) -> Result<()> {
-    let plain = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    let names = |component| matches!(component, Component::Normal(_));
-    let mut components = Path::new(folder).components();
-    // The database's own folder has other things in it.
-    let is_below = components.clone().all(plain) && components.any(names);
-    match !folder.contains('\0') && is_below {
-        true => Ok(()),
-        false => Err(Error::refused(format!(
-            "archive_dir must be a folder below the database's own, not {folder}; any other folder \
-             can be set with the environment variable ARCHIVE_DIR"
-        ))),
-    }
-}
 
 /// The folder with the database's cold files, as an archive run uses it. There must be a catalog.
 pub fn archive(connection: &Connection) -> Result<Archive> {

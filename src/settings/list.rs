@@ -1,6 +1,6 @@
 //! Every setting there is. The README's table of settings has the same rows.
 
-use super::{Kind, Place, Setting};
+use super::setting::{Kind, Place, Setting};
 
 /// Where the cold files are: relative to the database file's folder.
 pub const ARCHIVE_DIR: Setting = Setting {

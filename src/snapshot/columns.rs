@@ -147,6 +147,13 @@ impl Shape {
         }
     }
 
+    /// The column of this number, if SQLite names one that files can have.
+    pub fn column(&self, number: Option<usize>) -> Option<(usize, &ColdColumn)> {
+        let number = number?;
+        let column = self.columns.get(number)?;
+        (!matches!(column.source, Source::Row)).then_some((number, column))
+    }
+
     /// The number of the column [`ROW`].
     pub fn row_column(&self) -> Option<usize> {
         let is_row = |column: &ColdColumn| matches!(column.source, Source::Row);

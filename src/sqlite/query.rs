@@ -10,7 +10,7 @@ use sqlite_loadable::ext::sqlite3ext_vtab_in;
 
 use super::api;
 use super::value;
-use super::vtab::sqlite_string;
+use super::value::sqlite_string;
 use crate::error::Result;
 use crate::value::Value;
 

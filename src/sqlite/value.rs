@@ -1,5 +1,6 @@
 //! `sqlite3_value` to [`Value`], and [`Value`] to a function's or a column's result.
 
+use std::ffi::{c_char, c_int};
 use std::{ptr, slice};
 
 use rusqlite::ffi;
@@ -162,5 +163,24 @@ impl Output {
     pub fn interrupted(&mut self) {
         // SAFETY: the context is valid; the message that is set stays.
         unsafe { ffi::sqlite3_result_error_code(self.0, ffi::SQLITE_INTERRUPT) };
+    }
+}
+
+/// Copies `text` into memory of SQLite's allocator, up to its first NUL character.
+pub fn sqlite_string(text: &str) -> Result<*mut c_char> {
+    let bytes = text.split('\0').next().unwrap_or_default().as_bytes();
+    let size = c_int::try_from(bytes.len() + 1)
+        .map_err(|_| Error::Internal("a message is too long for SQLite".into()))?;
+    // SAFETY: `size` bytes are allocated and written, the last of them the terminating NUL.
+    unsafe {
+        let copy = ffi::sqlite3_malloc(size).cast::<u8>();
+        if copy.is_null() {
+            return Err(
+                rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None).into(),
+            );
+        }
+        ptr::copy_nonoverlapping(bytes.as_ptr(), copy, bytes.len());
+        copy.add(bytes.len()).write(0);
+        Ok(copy.cast())
     }
 }

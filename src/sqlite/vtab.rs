@@ -15,7 +15,7 @@ use rusqlite::{Connection, ffi};
 use super::api::User;
 use super::panic::guard;
 use super::query::Query;
-use super::value::{Arguments, Output};
+use super::value::{Arguments, Output, sqlite_string};
 use crate::error::{Error, Result};
 
 /// A virtual table, connected.
@@ -437,24 +437,5 @@ fn code(error: &Error) -> c_int {
         error if error.is_interrupt() => ffi::SQLITE_INTERRUPT,
         Error::Sqlite(rusqlite::Error::SqliteFailure(failure, _)) => failure.extended_code,
         _ => ffi::SQLITE_ERROR,
-    }
-}
-
-/// Copies `text` into memory of SQLite's allocator, up to its first NUL character.
-pub fn sqlite_string(text: &str) -> Result<*mut c_char> {
-    let bytes = text.split('\0').next().unwrap_or_default().as_bytes();
-    let size = c_int::try_from(bytes.len() + 1)
-        .map_err(|_| Error::Internal("a message is too long for SQLite".into()))?;
-    // SAFETY: `size` bytes are allocated and written, the last of them the terminating NUL.
-    unsafe {
-        let copy = ffi::sqlite3_malloc(size).cast::<u8>();
-        if copy.is_null() {
-            return Err(
-                rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_NOMEM), None).into(),
-            );
-        }
-        ptr::copy_nonoverlapping(bytes.as_ptr(), copy, bytes.len());
-        copy.add(bytes.len()).write(0);
-        Ok(copy.cast())
     }
 }

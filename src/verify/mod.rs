@@ -4,8 +4,8 @@
 //! - [`row`]: what the catalog says of a file
 //! - [`values`]: what its values say
 
-pub mod shared_ids;
 mod row;
+pub mod shared_ids;
 mod values;
 
 use std::collections::HashMap;
