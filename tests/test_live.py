@@ -334,6 +334,14 @@ def test_rows_do_not_move_under_a_query_of_the_same_connection(
 
 
 @pytest.mark.parametrize("call", MOVES)
+def test_semicolons_before_a_statement_are_nothing_to_it(path, call):
+    """SQLite takes them for a part of its text, as that of the second statement in `SELECT 1;; SELECT 2`."""
+    with closing(half_archived(path, "wal")) as connection:
+        result = json.loads(connection.execute(f"; -- one\n /* two */ ;;{call}").fetchone()[0])
+        assert result["rows"] > 0 and not result.get("errors")
+
+
+@pytest.mark.parametrize("call", MOVES)
 @pytest.mark.parametrize(
     "query",
     [

@@ -106,6 +106,16 @@ fn query(connection: &Connection, sql: &str, parameters: impl Params) -> Result<
     Ok(files)
 }
 
+/// Fails at the first file that cannot be as the catalog has it.
+pub fn check(connection: &Connection) -> Result<()> {
+    let mut statement = connection.prepare(SELECT)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        from_row(row)?;
+    }
+    Ok(())
+}
+
 fn select(connection: &Connection, condition: &str, table: i64) -> Result<Vec<FileEntry>> {
     let sql = format!("{SELECT} WHERE table_id = ?1 AND {condition}");
     query(connection, &sql, [table])

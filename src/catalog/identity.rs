@@ -295,13 +295,33 @@ fn set_columns(
     hot: &Table,
     ids: &[Option<u32>],
 ) -> Result<()> {
-    let stored = tables::schemas(connection, table.id)?;
-    let all = stored.values().flatten().chain(&table.columns);
-    let next = all.map(|column| column.id + 1).max().unwrap_or(1);
-    table.columns = columns::number(&hot.columns, ids, next);
+    table.columns = number(connection, table, hot, ids)?;
     table.key = Some(hot.key.clone());
     table.sql.clone_from(&hot.sql);
     Ok(())
+}
+
+fn number(
+    connection: &Connection,
+    table: &ArchivedTable,
+    hot: &Table,
+    ids: &[Option<u32>],
+) -> Result<Vec<Column>> {
+    let stored = tables::schemas(connection, table.id)?;
+    let all = stored.values().flatten().chain(&table.columns);
+    let next = all.map(|column| column.id + 1).max().unwrap_or(1);
+    Ok(columns::number(&hot.columns, ids, next))
+}
+
+/// The columns of `hot`, which the archived table is, with their numbers. Fails if it is not certain which is
+/// which.
+pub fn numbered(
+    connection: &Connection,
+    table: &ArchivedTable,
+    hot: &Table,
+) -> Result<Vec<Column>> {
+    let ids = follow(table, hot)?;
+    number(connection, table, hot, &ids)
 }
 
 /// Notes the place of the table that has the archived table's name, and that of the anchor, which comes

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use crate::error::{Error, Result};
 use crate::schema::Table;
+use crate::schema::generated::without_semicolons;
 use crate::sqlite::statement::running;
 
 /// Columns of EXPLAIN: the name of an instruction, and, of one that opens a table or an index, its page
@@ -55,6 +56,7 @@ struct Opened {
 
 /// What a statement reads, as SQLite has compiled it.
 fn opened(connection: &Connection, sql: &str) -> Result<Opened> {
+    let sql = without_semicolons(sql);
     let mut statement = connection.prepare(&format!("EXPLAIN {sql}"))?;
     // Its parameters stay NULL: nothing but the program is shown.
     let mut rows = statement.raw_query();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::catalog;
+use crate::catalog::{self, files};
 use crate::error::{Error, Result};
 use crate::sqlite::filename::database_path;
 use crate::storage::copies::Copies;
@@ -42,19 +42,11 @@ pub fn former(
         if is_known && !copies.are_of(id) {
             continue;
         }
-        let Some((_, path)) = copies.list()?.pop() else {
+        let Some(origin) = Origin::of(&copies)? else {
             continue;
         };
-        let (copy, copied_at) = match open(&path) {
-            Ok(opened) => opened,
-            // One of another version, or that is not this user's, is none of ours.
-            Err(error) if is_damage(&error) || is_closed(&error) => continue,
-            Err(error) => return Err(unreadable(&path, &error)),
-        };
-        let found: String = catalog::meta(&copy, "database_id")?;
-        let former = PathBuf::from(catalog::meta::<String>(&copy, "database")?);
-        let folder = PathBuf::from(catalog::meta::<String>(&copy, "folder")?);
-        let same_place = || former == database;
+        let (former, folder) = (&origin.database, &origin.folder);
+        let same_place = || *former == database;
         let moved_along = || {
             let home = former.parent()?;
             let same = former.file_name() == database.file_name()
@@ -62,18 +54,57 @@ pub fn former(
             Some(same)
         };
         // Another database, which has the id because one is a copy of the other.
-        let is_anothers = || {
-            folder == archive.root()
-                && former.exists()
-                && file_identity(Some(&former)) != file_identity(Some(&database))
-        };
-        let is_of_it = found == id && !is_anothers()
+        let is_same = |a: &Path, b: &Path| file_identity(Some(a)) == file_identity(Some(b));
+        let is_anothers =
+            || is_same(folder, archive.root()) && former.exists() && !is_same(former, &database);
+        let is_of_it = origin.id == id && !is_anothers()
             || !is_known && (same_place() || moved_along() == Some(true));
-        if is_of_it && last.as_ref().is_none_or(|(at, _)| *at < copied_at) {
-            last = Some((copied_at, Former { copies, id: found }));
+        let at = origin.copied_at;
+        if is_of_it && last.as_ref().is_none_or(|(last, _)| *last < at) {
+            last = Some((
+                at,
+                Former {
+                    copies,
+                    id: origin.id,
+                },
+            ));
         }
     }
     Ok(last.map(|(_, former)| former))
+}
+
+/// What a copy says of where it is from.
+struct Origin {
+    id: String,
+    database: PathBuf,
+    folder: PathBuf,
+    copied_at: String,
+}
+
+impl Origin {
+    /// That of the newest of some copies which is whole.
+    fn of(copies: &Copies) -> Result<Option<Self>> {
+        for (_, path) in copies.list()?.into_iter().rev() {
+            match Self::read(&path) {
+                Ok(origin) => return Ok(Some(origin)),
+                // One of another version, or that is not this user's, is none of ours.
+                Err(error) if is_damage(&error) || is_closed(&error) => {}
+                Err(error) => return Err(unreadable(&path, &error)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let (copy, copied_at) = open(path)?;
+        let place = |key| catalog::meta::<String>(&copy, key).map(PathBuf::from);
+        Ok(Self {
+            id: catalog::meta(&copy, "database_id")?,
+            database: place("database")?,
+            folder: place("folder")?,
+            copied_at,
+        })
+    }
 }
 
 /// How many files have rows that count, and how many these are, as the newest copy that is whole has it.
@@ -155,6 +186,8 @@ fn open(path: &Path) -> Result<(Connection, String)> {
         return Err(Error::refused(format!("the copy is damaged: {check}")));
     }
     catalog::exists(&copy)?;
+    // What the recovery goes by, so that an older copy can take the place of this one.
+    files::check(&copy)?;
     let copied_at = catalog::meta(&copy, "copied_at")?;
     Ok((copy, copied_at))
 }

@@ -11,7 +11,7 @@ use super::copies::former;
 use crate::catalog;
 use crate::error::Result;
 use crate::settings;
-use crate::sql::read_transaction;
+use crate::sql::{read_transaction, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage::{Archive, Folder};
 use crate::time::clock;
@@ -44,13 +44,21 @@ pub fn save(connection: &Connection, archive: &Archive) -> Result<()> {
         )?,
         false => None,
     };
-    copies.add(|path| write(connection, &archive.folder, path))?;
+    // Nobody else archives now. Whoever has in a transaction that is still open has committed it, or rolled it
+    // back, once this one begins: no file from before is published after the copy was made.
+    let copied_at = write_transaction(connection, || Ok(clock::stamp()))?;
+    copies.add(|path| write(connection, &archive.folder, (path, copied_at)))?;
     // Those of its former name would be taken for copies of whatever database has that next.
     former.map_or(Ok(()), |former| former.copies.remove())
 }
 
-/// Fills an empty file with the catalog's tables, as they are in one snapshot.
-fn write(connection: &Connection, folder: &Folder, path: &Path) -> Result<()> {
+/// Fills an empty file with the catalog's tables, as they are in one snapshot, which is no older than
+/// `copied_at`.
+fn write(
+    connection: &Connection,
+    folder: &Folder,
+    (path, copied_at): (&Path, String),
+) -> Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copy = Connection::open_with_flags(path, flags)?;
     // If anything fails the file goes; if nothing does, it is synced in the end.
@@ -66,7 +74,7 @@ fn write(connection: &Connection, folder: &Folder, path: &Path) -> Result<()> {
     // A path that is not UTF-8 would look like others.
     let place = |path: &Path| path.to_str().unwrap_or_default().to_owned();
     let about = [
-        ("copied_at", clock::stamp()),
+        ("copied_at", copied_at),
         ("database", place(&database)),
         ("folder", place(folder.root())),
     ];

@@ -27,6 +27,8 @@ pub struct Filled {
     pub copy: Option<Copy>,
     /// The files of which the catalog says, or its copy, which of their rows count.
     pub known: HashSet<i64>,
+    /// Whether what it says of their rows is of now: it has them from itself.
+    pub is_current: bool,
     /// The tables that were taken for archived ones of their names.
     pub by_name: Vec<String>,
 }
@@ -95,6 +97,7 @@ pub fn fill(
     Ok(Filled {
         copy: used.map(|(_, copy)| copy),
         known: known.into_iter().map(|(id, _)| id).collect(),
+        is_current: !is_filled("_archive_file"),
         by_name,
     })
 }

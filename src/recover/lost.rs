@@ -20,7 +20,7 @@ pub fn ensure(connection: &Connection) -> Result<()> {
     check(connection)?;
     if let Some(before) = catalog::ensure(connection)? {
         // The new catalog raises the number again.
-        remains::note_undone(before);
+        remains::note_undone(connection, before);
     }
     Ok(())
 }

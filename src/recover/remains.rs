@@ -16,13 +16,20 @@ use crate::settings::{self, Config};
 use crate::sql::schema_version;
 use crate::sqlite::filename::database_path;
 use crate::sqlite::fork::PerProcess;
-use crate::storage::{Archive, OwnFile};
+use crate::storage::{Archive, OwnFile, file_identity};
 
-/// The last runs of this process inside a transaction of the caller's, each with the number of the schema that
-/// the transaction had by then. They leave no copy of the catalog. If there is neither a catalog nor a copy of
+/// The last runs of this process inside a transaction of the caller's, each with its database and the
+/// number of the schema that the transaction had by then. They leave no copy of the catalog. If there is neither a catalog nor a copy of
 /// any, and the schema is older, the transaction that made the catalog was rolled back, and what the files have
 /// never was. No COMMIT lets the number go down, so that one which was committed is never taken for such.
-static INSIDE: PerProcess<VecDeque<(String, i64)>> = PerProcess::empty();
+static INSIDE: PerProcess<VecDeque<Inside>> = PerProcess::empty();
+
+struct Inside {
+    /// Others of the process have schemas of their own.
+    database: String,
+    token: String,
+    schema: i64,
+}
 
 /// Higher than any number: the run was rolled back for certain.
 const UNDONE: i64 = i64::MAX;
@@ -37,15 +44,23 @@ pub fn note_inside(connection: &Connection, run: &Run) -> Result<()> {
     if runs.len() == REMEMBERED {
         runs.pop_front();
     }
-    runs.push_back((run.token.clone(), schema));
+    runs.push_back(Inside {
+        database: file_identity(database_path(connection).as_deref()),
+        token: run.token.clone(),
+        schema,
+    });
     Ok(())
 }
 
-/// Notes that the transactions were rolled back which had a schema with a higher number than `before`.
-pub fn note_undone(before: i64) {
-    let mut inside = INSIDE.lock();
-    let undone = inside.iter_mut().filter(|(_, schema)| *schema > before);
-    undone.for_each(|(_, schema)| *schema = UNDONE);
+/// Notes that the transactions of this database were rolled back which had a schema with a higher number than
+/// `before`.
+pub fn note_undone(connection: &Connection, before: i64) {
+    let database = file_identity(database_path(connection).as_deref());
+    let mut runs = INSIDE.lock();
+    let undone = |run: &&mut Inside| run.database == database && run.schema > before;
+    runs.iter_mut()
+        .filter(undone)
+        .for_each(|run| run.schema = UNDONE);
 }
 
 /// What there is to make a catalog from.
@@ -98,8 +113,8 @@ impl Remains {
             let now = schema_version(connection)?;
             let inside = INSIDE.lock();
             let undone = |file: &OwnFile| {
-                let run = inside.iter().find(|(token, _)| *token == file.run);
-                run.is_some_and(|(_, schema)| *schema > now)
+                let run = inside.iter().find(|run| run.token == file.run);
+                run.is_some_and(|run| run.schema > now)
             };
             files.retain(|file| !undone(file));
         }

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::copies::Copy;
 use super::found::Discovered;
 use super::remains::Remains;
-use super::settle::Settler;
+use super::settle::{Settler, Side};
 use super::{copy, fill, found, origin, remains};
 use crate::attach::archive_attach;
 use crate::catalog;
@@ -22,7 +22,7 @@ use crate::fault;
 use crate::format::file::OpenFile;
 use crate::moving::mode::MoveMode;
 use crate::options::Object;
-use crate::schema::Table;
+use crate::schema::{Column, Table};
 use crate::settings;
 use crate::sql::patiently;
 use crate::sql::transaction::{self, Begin};
@@ -135,6 +135,7 @@ pub fn make(connection: &Connection, remains: &Remains) -> Result<Recovered> {
     fault::point("recover.tables")?;
     let mut files = Files {
         known: filled.known,
+        are_current: filled.is_current,
         written: HashMap::new(),
     };
     add_files(
@@ -186,6 +187,8 @@ pub fn make(connection: &Connection, remains: &Remains) -> Result<Recovered> {
 struct Files {
     /// Those of which it, or its copy, says which of their rows count.
     known: HashSet<i64>,
+    /// Whether it says so of now, and not of when it was copied.
+    are_current: bool,
     /// When the others that were found were written.
     written: HashMap<i64, String>,
 }
@@ -230,21 +233,20 @@ fn settle(
     files: &mut Files,
     recovered: &mut Recovered,
 ) -> Result<()> {
-    let hot = match identity::locate(connection, table)? {
-        Location::Here(name) => Table::find(connection, &name)?,
-        Location::Recreated => {
-            let problem = identity::recreated(&table.name).to_string();
-            recovered.problems.push(problem);
-            None
+    let (hot, columns) = match present(connection, table) {
+        Ok((hot, columns)) => (Some(hot), columns),
+        Err(error @ Error::Refused(_)) => {
+            recovered.problems.push(error.to_string());
+            (None, table.columns.clone())
         }
-        Location::Missing => {
-            let problem = identity::missing(&table.name).to_string();
-            recovered.problems.push(problem);
-            None
-        }
+        Err(error) => return Err(error),
     };
-    let folder = &remains.archive.folder;
-    let mut settler = Settler::new(connection, folder, hot.as_ref(), table)?;
+    let side = Side {
+        folder: &remains.archive.folder,
+        columns,
+        is_current: files.are_current,
+    };
+    let mut settler = Settler::new(connection, hot.as_ref(), side)?;
     for entry in newest_first(connection, remains, table, files)? {
         let is_new = !files.known.contains(&entry.id);
         if let Err(error) = settler.settle(&entry, is_new) {
@@ -286,6 +288,20 @@ fn settle(
         .uncertain
         .extend(uncertain.map(|(count, what)| format!("{count} cold rows of {name} {what}")));
     Ok(())
+}
+
+/// The hot table that an archived one is, and its columns with their numbers: ALTER TABLE may have changed them
+/// since it was last looked at.
+fn present(connection: &Connection, table: &ArchivedTable) -> Result<(Table, Vec<Column>)> {
+    let name = match identity::locate(connection, table)? {
+        Location::Here(name) => name,
+        Location::Recreated => return Err(identity::recreated(&table.name)),
+        Location::Missing => return Err(identity::missing(&table.name)),
+    };
+    let hot = Table::find(connection, &name)?;
+    let hot = hot.ok_or_else(|| identity::missing(&table.name))?;
+    let columns = identity::numbered(connection, table, &hot)?;
+    Ok((hot, columns))
 }
 
 /// The files of a table in the order in which they were written, which the files themselves say. Those that the

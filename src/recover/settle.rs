@@ -9,11 +9,11 @@ use rusqlite::Connection;
 
 use super::twins::{Among, Found, Group, Twins};
 use crate::catalog::files::{self, FileEntry};
-use crate::catalog::tables::{self, ArchivedTable};
+use crate::catalog::tables;
 use crate::catalog::tombstones::{Burial, DeadRows};
 use crate::error::Result;
 use crate::format::file::OpenFile;
-use crate::schema::Table;
+use crate::schema::{Column, Table};
 use crate::sql::transaction;
 use crate::storage::Folder;
 
@@ -46,27 +46,29 @@ impl Tally {
     }
 }
 
+/// The cold side of a table.
+pub struct Side<'a> {
+    pub folder: &'a Folder,
+    /// The table's columns, as they are now where it is there, with their numbers.
+    pub columns: Vec<Column>,
+    /// Whether the catalog says of now which rows are still to move: it lost no files.
+    pub is_current: bool,
+}
+
 /// The files of one table, the newest first.
 pub struct Settler<'a> {
     connection: &'a Connection,
-    folder: &'a Folder,
-    archived: &'a ArchivedTable,
+    side: Side<'a>,
     twins: Twins<'a>,
     tally: Tally,
 }
 
 impl<'a> Settler<'a> {
     /// `table` is where the hot rows are, if it is there.
-    pub fn new(
-        connection: &'a Connection,
-        folder: &'a Folder,
-        table: Option<&Table>,
-        archived: &'a ArchivedTable,
-    ) -> Result<Self> {
+    pub fn new(connection: &'a Connection, table: Option<&Table>, side: Side<'a>) -> Result<Self> {
         Ok(Self {
             connection,
-            folder,
-            archived,
+            side,
             twins: Twins::new(connection, table)?,
             tally: Tally::default(),
         })
@@ -83,12 +85,12 @@ impl<'a> Settler<'a> {
     }
 
     fn bury(&mut self, entry: &FileEntry, is_new: bool) -> Result<Tally> {
-        let file = OpenFile::open(self.folder, &entry.record)?;
+        let file = OpenFile::open(self.side.folder, &entry.record)?;
         let stored = tables::schema(self.connection, entry.schema)?;
-        self.twins.begin(&file, &self.archived.columns, &stored)?;
+        self.twins.begin(&file, &self.side.columns, &stored)?;
         let mut published = entry.published;
         let mut tally = Tally::default();
-        if published < entry.record.rows {
+        if published < entry.record.rows && !self.side.is_current {
             match self.count_changed(&file, published)? {
                 Some(changed) => tally.waiting = changed,
                 None => {

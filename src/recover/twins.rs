@@ -4,14 +4,15 @@
 //! same row as it was: an application, or SQLite, may have given the key to another one since. Where the table
 //! is gone only the values are left.
 
+use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, Statement};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::error::{Error, Result};
 use crate::format::decode::{DecodedColumn, Scratch};
 use crate::format::file::OpenFile;
-use crate::moving::read::HotReader;
-use crate::schema::{Column, ROWID_COLUMN, Table};
+use crate::moving::read::{HotReader, plain};
+use crate::schema::{Column, ROWID_COLUMN, Table, defaults};
 use crate::sql::{self, quote};
 use crate::time::canonical::MAX_LENGTH;
 use crate::value::{Encoding, Value};
@@ -55,14 +56,19 @@ impl Group {
         column.map_or(Value::Null, |column| column.value(row, scratch))
     }
 
-    /// A hash of all values of a row, each with its type, but for the column `except`.
-    fn hash(&self, row: usize, except: Option<usize>, scratch: &mut Scratch) -> [u8; 16] {
+    /// A hash of all values of a row that are `shown`, each with its type.
+    fn hash<'s>(
+        &self,
+        row: usize,
+        shown: impl Iterator<Item = &'s Shown>,
+        scratch: &mut Scratch,
+    ) -> [u8; 16] {
         let mut hash = Xxh3::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            if except == Some(index) {
-                continue;
-            }
-            let value = column.value(row, scratch);
+        for shown in shown {
+            let value = match shown {
+                Shown::Stored(column) => self.value(*column, row, scratch),
+                Shown::Default(value) => plain(value.into()),
+            };
             let (class, number) = match value {
                 Value::Null => (0_u8, 0),
                 Value::Integer(integer) => (1, integer.cast_unsigned()),
@@ -79,6 +85,15 @@ impl Group {
     }
 }
 
+/// What a row of a file shows in a column of the table. Files that were written before and after ALTER TABLE
+/// are compared by that.
+enum Shown {
+    /// The value of the file's column of this number.
+    Stored(usize),
+    /// The file was written before the column was added.
+    Default(Owned),
+}
+
 /// The rows of a table that count so far: the hot ones, and those of files.
 pub struct Twins<'a> {
     /// The ways to tell rows apart, the best first.
@@ -87,17 +102,21 @@ pub struct Twins<'a> {
     reader: Option<HotReader>,
     /// Which stored column of the present file each of the table's columns is, as far as it is there.
     places: Vec<(usize, usize)>,
+    /// What tells whether a row of the present file is the same as one of another.
+    shown: Vec<Shown>,
+    encoding: Encoding,
     scratch: Scratch,
 }
 
 impl<'a> Twins<'a> {
     /// `table` is where hot rows are, if it is there.
     pub fn new(connection: &'a Connection, table: Option<&Table>) -> Result<Self> {
+        let encoding = sql::encoding(connection)?;
         let mut ways = Vec::new();
         let mut reader = None;
         match table {
             Some(table) => {
-                let read = HotReader::new(table, sql::encoding(connection)?);
+                let read = HotReader::new(table, encoding);
                 let list = read.select_list();
                 let key = table.declared_key(connection)?;
                 if !key.is_empty() {
@@ -114,6 +133,8 @@ impl<'a> Twins<'a> {
             ways,
             reader,
             places: Vec::new(),
+            shown: Vec::new(),
+            encoding,
             scratch: [0; MAX_LENGTH],
         })
     }
@@ -126,6 +147,13 @@ impl<'a> Twins<'a> {
         self.places = places
             .filter_map(|(number, column)| Some((number, place(column.id)?)))
             .collect();
+        // SQLite computes generated columns from the others.
+        let compared = now.iter().filter(|column| column.generated.is_none());
+        let shown = compared.map(|column| match place(column.id) {
+            Some(place) => Ok(Shown::Stored(place)),
+            None => defaults::of_older_rows(column, self.encoding).map(Shown::Default),
+        });
+        self.shown = shown.collect::<Result<_>>()?;
         let rowid = stored.iter().position(|column| column.name == ROWID_COLUMN);
         for way in &mut self.ways {
             let stored = way.columns.iter().map(|column| match column {
@@ -133,7 +161,7 @@ impl<'a> Twins<'a> {
                 None => rowid,
             });
             way.stored = stored.collect();
-            way.rowid = rowid.filter(|_| way.is_key);
+            way.rowid = rowid.filter(|_| !way.is_key).map(Shown::Stored);
         }
         match self.ways.iter().any(|way| way.stored.is_some()) {
             true => Ok(()),
@@ -158,12 +186,15 @@ impl<'a> Twins<'a> {
         if hot == Some(true) {
             return Ok(Found::Hot);
         }
-        Ok(match (way.find_met(group, row, among, scratch)?, hot) {
-            (Some(true), _) => Found::Newer,
-            (None, None) => Found::Nowhere,
-            _ if way.is_key => Found::OtherValues,
-            _ => Found::SameRowid,
-        })
+        let mark = group.hash(row, self.shown.iter().chain(&way.rowid), scratch);
+        Ok(
+            match (way.find_met(group, row, (mark, among), scratch)?, hot) {
+                (Some(true), _) => Found::Newer,
+                (None, None) => Found::Nowhere,
+                _ if way.is_key => Found::OtherValues,
+                _ => Found::SameRowid,
+            },
+        )
     }
 
     /// Adds a row of the present file to those that count. `is_new` says that nothing but its file said so.
@@ -172,7 +203,7 @@ impl<'a> Twins<'a> {
         if let Some(way) = way(&mut self.ways, group, row, scratch) {
             let last = way.columns.len();
             bind_key(&mut way.insert, &way.stored, group, row, scratch)?;
-            let mark = group.hash(row, way.rowid, scratch);
+            let mark = group.hash(row, self.shown.iter().chain(&way.rowid), scratch);
             way.insert.raw_bind_parameter(last + 1, mark)?;
             way.insert.raw_bind_parameter(last + 2, is_new)?;
             way.insert.raw_execute()?;
@@ -216,8 +247,8 @@ struct Way<'a> {
     is_key: bool,
     /// The key in the present file, if it is there.
     stored: Option<Vec<usize>>,
-    /// The rowid in the present file, where a row that has another one can be the same.
-    rowid: Option<usize>,
+    /// The rowid in the present file, where a row that has another one cannot be the same.
+    rowid: Option<Shown>,
     /// The hot row with a key.
     hot: Option<Statement<'a>>,
     /// Whether rows of files with a key have a mark; NULL if there are none.
@@ -275,7 +306,9 @@ impl<'a> Way<'a> {
             list += &format!("{name} COLLATE {}, ", quote(collation));
         }
         // It is emptied, never dropped: DROP TABLE fails while the caller's own statement reads a table.
-        let name = format!("temp._archive_met_{:016x}", xxh3_64(list.as_bytes()));
+        // A key and a rowid that are equal are no twins.
+        let kind = if is_key { "key" } else { "row" };
+        let name = format!("temp._archive_met_{kind}_{:016x}", xxh3_64(list.as_bytes()));
         names.push("mark".to_owned());
         connection.execute_batch(&format!(
             "CREATE TABLE IF NOT EXISTS {name}
@@ -333,17 +366,16 @@ impl<'a> Way<'a> {
         Ok(Some(same))
     }
 
-    /// Whether one of the rows of files with a row's key has its values; `None` if there is none.
+    /// Whether one of the rows of files with a row's key has its `mark`; `None` if there is none.
     fn find_met(
         &mut self,
         group: &Group,
         row: usize,
-        among: Among,
+        (mark, among): ([u8; 16], Among),
         scratch: &mut Scratch,
     ) -> Result<Option<bool>> {
         let last = self.columns.len();
         bind_key(&mut self.met, &self.stored, group, row, scratch)?;
-        let mark = group.hash(row, self.rowid, scratch);
         self.met.raw_bind_parameter(last + 1, mark)?;
         self.met.raw_bind_parameter(last + 2, among == Among::New)?;
         let mut rows = self.met.raw_query();

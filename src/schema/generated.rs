@@ -85,6 +85,19 @@ pub fn is_same(then: &str, now: &str, renamed: impl Fn(&str) -> Option<Option<St
             })
 }
 
+/// A statement without the semicolons before it, which SQLite takes for a part of its text.
+pub fn without_semicolons(sql: &str) -> &str {
+    let mut rest = sql;
+    while !rest.is_empty() {
+        let (token, length) = next(rest);
+        if token.is_some_and(|token| token != Token::Other(";".to_owned())) {
+            break;
+        }
+        rest = rest.get(length.max(1)..).unwrap_or_default();
+    }
+    rest
+}
+
 /// The tokens of a statement, each with where it begins and ends.
 fn tokens(sql: &str) -> Vec<(Token, usize, usize)> {
     let mut tokens = Vec::new();
