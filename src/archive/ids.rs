@@ -4,17 +4,14 @@
 //! the row with the largest id stays hot (`mover`). If the application deletes that row, the cold row
 //! with the largest id takes its part: it comes back at the next run.
 
-use std::time::Duration;
-
 use rusqlite::Connection;
 
 use super::plan::max_rowid;
-use super::started::Started;
 use crate::attach;
 use crate::catalog::ids::{key, largest};
 use crate::catalog::tables::ArchivedTable;
 use crate::error::Result;
-use crate::moving::pace::Pace;
+use crate::moving::run::Running;
 use crate::restore::options::{OnConflict, Options};
 use crate::restore::put_back::{Call, Outcome, Started as Restoring};
 use crate::schema::Table;
@@ -44,10 +41,9 @@ pub fn endangered(
 
 /// Brings the cold row with the largest id back if SQLite would hand out its id. Says how many rows
 /// that are: none where a constraint keeps it out.
-pub fn keep_the_lead(started: &Started<'_>) -> Result<u64> {
-    let (connection, table) = (started.connection, started.rule.table);
-    let (Some(id), Some(key)) = (endangered(connection, table, started.archived)?, key(table))
-    else {
+pub fn keep_the_lead(run: &Running<'_>, table: &Table, archived: &ArchivedTable) -> Result<u64> {
+    let connection = run.connection;
+    let (Some(id), Some(key)) = (endangered(connection, table, archived)?, key(table)) else {
         return Ok(0);
     };
     let options = Options {
@@ -55,25 +51,18 @@ pub fn keep_the_lead(started: &Started<'_>) -> Result<u64> {
         condition: Some(format!("{} = {id}", quote(key))),
         on_conflict: OnConflict::Ignore,
         batch_size: 1,
-        pace: Pace {
-            pause: Duration::ZERO,
-            rows_per_second: 0,
-            own_transactions: started.own_transactions,
-        },
+        pace: run.pace,
         dry_run: false,
     };
     let mut outcome = Outcome::default();
     Restoring {
         call: &Call {
             connection,
-            archived: started.archived,
+            archived,
             hot: table,
             options: &options,
         },
-        run: started.run,
-        checked_at: started.checked.at,
-        schema_version: started.schema_version,
-        own: started.own_transactions,
+        run,
     }
     .restore(&mut outcome)?;
     Ok(outcome.rows)

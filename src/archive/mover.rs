@@ -1,7 +1,6 @@
 //! Moving rows within one transaction: the hot row is deleted, or its copy does not count.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use rusqlite::{Connection, Statement};
 
@@ -13,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::format::decode::{DecodedColumn, Scratch};
 use crate::moving::read::{HotReader, plain};
+use crate::moving::run::Turn;
 use crate::schema::{Key, Table};
 use crate::sql::quote;
 use crate::time::canonical::MAX_LENGTH;
@@ -53,8 +53,7 @@ pub struct Target {
 /// What one transaction has at hand.
 pub struct Mover<'p> {
     hot: &'p HotTable<'p>,
-    /// When the transaction ought to end; the caller's own transaction is not ours to end.
-    deadline: Option<Instant>,
+    pub turn: Turn,
     /// The row that keeps SQLite from handing out an archived id again.
     newest: Option<i64>,
     /// What is to be written once `published` is raised.
@@ -65,25 +64,19 @@ pub struct Mover<'p> {
 
 impl<'p> Mover<'p> {
     /// To be made inside the transaction.
-    pub fn new(hot: &'p HotTable<'p>, deadline: Option<Instant>) -> Result<Self> {
+    pub fn new(hot: &'p HotTable<'p>, turn: Turn) -> Result<Self> {
         let newest = match hot.table.reuses_ids() {
             true => max_rowid(hot.connection, hot.table)?,
             false => None,
         };
         Ok(Self {
             hot,
-            deadline,
+            turn,
             newest,
             burial: Burial::new(hot.connection),
             scratch: [0; MAX_LENGTH],
             tally: Tally::default(),
         })
-    }
-
-    /// Whether the transaction has held the lock long enough.
-    pub fn out_of_time(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Leaves a row hot: its copy in the file does not count.
@@ -112,7 +105,7 @@ impl<'p> Mover<'p> {
             table.qualified()
         ))?;
         let mut row = rows.start;
-        while row < rows.end && (row == rows.start || !self.out_of_time()) {
+        while row < rows.end && (row == rows.start || !self.turn.is_over()) {
             let first = keys.value(row);
             if self.newest == Some(first) {
                 self.keep(target, row)?;
@@ -156,7 +149,7 @@ impl<'p> Mover<'p> {
         let mut delete = connection.prepare(&delete_hot(self.hot))?;
         let mut row = rows.start;
         while row < rows.end {
-            if row > rows.start && row.is_multiple_of(CLOCK_ROWS) && self.out_of_time() {
+            if row > rows.start && row.is_multiple_of(CLOCK_ROWS) && self.turn.is_over() {
                 break;
             }
             if comparable

@@ -5,9 +5,7 @@
 //! on exactly one side, and a run that dies is resumed from that number. Small files share a
 //! transaction.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use super::check;
 use super::checked::Checked;
@@ -15,14 +13,18 @@ use super::layout::Layouts;
 use super::mover::{HotTable, Mover, Tally, Target};
 use super::pending::{Pending, Position, Publishing};
 use crate::catalog::files::{self, NewEntry};
-use crate::catalog::identity;
-use crate::catalog::runs::{self, Moved};
-use crate::error::{Error, Result};
+use crate::catalog::runs::Moved;
+use crate::error::Result;
 use crate::fault;
-use crate::moving::pace::Pace;
+use crate::moving::run::{Done, Points, Running, Turn};
 use crate::schema::Key;
-use crate::sql::{self, write_transaction};
+use crate::sql::{self};
 use crate::storage::Folder;
+
+const POINTS: Points = Points {
+    begin: Some("publish.begin"),
+    commit: "publish.commit",
+};
 
 /// The most files that are open at a time, and that share a transaction.
 const OPEN_FILES: usize = 16;
@@ -68,17 +70,13 @@ impl Published {
 pub struct Publisher<'a> {
     pub hot: HotTable<'a>,
     pub folder: &'a Folder,
-    /// Of the run in the catalog.
-    pub run: i64,
+    pub run: &'a Running<'a>,
     pub layouts: &'a Layouts,
     /// The archived table, in the catalog.
     pub archived: i64,
     pub checked: &'a Checked,
-    /// `sql::schema_version` when the table was looked at.
-    pub schema_version: Cell<i64>,
     /// The most rows that one transaction moves.
     pub batch_size: usize,
-    pub pace: Pace,
 }
 
 /// What one transaction did to one file.
@@ -131,7 +129,7 @@ impl Publisher<'_> {
             return Ok(false);
         }
         let now = sql::data_version(self.hot.connection)?;
-        Ok(*read_at == now && (self.hot.references.is_empty() || self.checked.at == now))
+        Ok(*read_at == now && (self.hot.references.is_empty() || self.run.checked_at == now))
     }
 
     /// One short transaction: moves the next rows of the first files, as many as the batch size and
@@ -141,20 +139,15 @@ impl Publisher<'_> {
         pending: &mut VecDeque<Pending>,
         total: Published,
     ) -> Result<(Vec<Step>, Published)> {
-        let mut began = Instant::now();
-        let mut quiet = true;
-        let (steps, sum) = write_transaction(self.hot.connection, || {
-            began = Instant::now();
-            fault::point("publish.begin")?;
-            quiet = self.is_quiet()?;
-            let deadline = self.pace.deadline(began, quiet);
-            let mut mover = Mover::new(&self.hot, deadline)?;
+        self.run.transaction(POINTS, |turn| {
+            self.check_schema(turn)?;
+            let mut mover = Mover::new(&self.hot, turn)?;
             let mut steps = Vec::new();
             let mut sum = total;
-            let mut left = self.pace.batch(self.batch_size);
+            let mut left = self.run.pace.batch(self.batch_size);
             for file in pending.iter_mut() {
                 let compare = !self.is_unchanged(&file.publishing)?;
-                if left == 0 || !steps.is_empty() && (compare || mover.out_of_time()) {
+                if left == 0 || !steps.is_empty() && (compare || turn.is_over()) {
                     break;
                 }
                 let step = self.step(file, &mut mover, &mut left, compare)?;
@@ -175,22 +168,18 @@ impl Publisher<'_> {
                     sum.remove_file(&file.publishing);
                 }
             }
-            runs::advance(self.hot.connection, self.run, sum.moved)?;
-            fault::point("publish.commit")?;
-            Ok((steps, sum))
-        })?;
-        self.pace
-            .give_way(began.elapsed(), quiet, sum.rows() - total.rows());
-        Ok((steps, sum))
+            Ok(Done {
+                moved: sum.moved,
+                rows: sum.rows() - total.rows(),
+                result: (steps, sum),
+            })
+        })
     }
 
     /// Puts files into the catalog whose rows stay hot for now.
     pub fn stage(&self, entries: &[NewEntry], total: &mut Published) -> Result<()> {
-        let mut began = Instant::now();
-        let (sum, quiet) = write_transaction(self.hot.connection, || {
-            began = Instant::now();
-            fault::point("publish.begin")?;
-            let quiet = self.is_quiet()?;
+        *total = self.run.transaction(POINTS, |turn| {
+            self.check_schema(turn)?;
             let mut sum = *total;
             for entry in entries {
                 files::insert(self.hot.connection, entry)?;
@@ -198,37 +187,23 @@ impl Publisher<'_> {
                 sum.staged += entry.record.rows as u64;
             }
             fault::point("publish.catalog")?;
-            runs::advance(self.hot.connection, self.run, sum.moved)?;
-            fault::point("publish.commit")?;
-            Ok((sum, quiet))
+            Ok(Done {
+                moved: sum.moved,
+                rows: sum.rows() - total.rows(),
+                result: sum,
+            })
         })?;
-        self.pace
-            .give_way(began.elapsed(), quiet, sum.rows() - total.rows());
-        *total = sum;
         Ok(())
     }
 
-    /// Whether nobody else has committed anything since the run began. If somebody has changed the
-    /// schema of the table, the run is over; that of others may change.
-    fn is_quiet(&self) -> Result<bool> {
-        let connection = self.hot.connection;
-        if self.checked.at == sql::data_version(connection)? {
-            return Ok(true);
+    /// Whoever wrote meanwhile may have changed the table, or what refers to it.
+    fn check_schema(&self, turn: Turn) -> Result<()> {
+        if turn.quiet {
+            return Ok(());
         }
-        let version = sql::schema_version(connection)?;
-        if version != self.schema_version.get() {
-            let table = self.hot.table;
-            let same = identity::is_still(connection, table, self.archived)?
-                && self.checked.all == check::references(connection, table)?;
-            if !same {
-                return Err(Error::refused(format!(
-                    "another connection changed the schema of {} during the run; call it again",
-                    table.name
-                )));
-            }
-            self.schema_version.set(version);
-        }
-        Ok(false)
+        let (connection, table) = (self.hot.connection, self.hot.table);
+        let same = || Ok(self.checked.all == check::references(connection, table)?);
+        self.run.check_schema(table, self.archived, same)
     }
 
     /// Moves the next rows of one file, at most `left`. With `compare` it stays within the row group
@@ -261,7 +236,7 @@ impl Publisher<'_> {
             };
             *left -= reached - at.row;
             at = at.advance(reached - at.row, group.rows);
-            if compare || reached < rows.end || mover.out_of_time() {
+            if compare || reached < rows.end || mover.turn.is_over() {
                 break;
             }
         }

@@ -14,7 +14,7 @@ use super::publish::Published;
 use super::started::{Outcome, Started, pace};
 use crate::catalog;
 use crate::catalog::identity;
-use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
+use crate::catalog::runs::{Moved, Operation, Run, Subject};
 use crate::catalog::tables;
 use crate::catalog::tables::ArchivedTable;
 use crate::error::{Error, Result};
@@ -23,13 +23,14 @@ use crate::moving::leftovers;
 use crate::moving::mode::MoveMode;
 use crate::moving::pace::Pace;
 use crate::moving::read::HotReader;
+use crate::moving::run::{self, Running};
 use crate::options::Object;
 use crate::recover::copy;
 use crate::recover::lost;
 use crate::recover::remains;
 use crate::schema::{Column, Table};
 use crate::settings::{self, Config};
-use crate::sql::{self, read_transaction, transaction, write_transaction};
+use crate::sql::{self, read_transaction};
 use crate::storage::{Archive, Lock, folder_name};
 use crate::time::format_instant;
 use crate::upkeep::expire;
@@ -173,25 +174,16 @@ fn run(
     let folder = settings::folder(connection, &Config::read(connection)?)?;
     folder.prepare()?;
     let _mode = MoveMode::enter(connection, rule.table)?;
-    let own_transactions = connection.is_autocommit();
+    let alone = connection.is_autocommit();
     let mut trace = None;
-    if own_transactions {
-        let outcome = run_traced(connection, rule, checked, lock, &mut trace);
-        return outcome.inspect_err(|_| {
-            remove_trace(trace, |archive, run| {
-                leftovers::remove_unpublished(connection, archive, &[run])
-            });
-        });
-    }
     let run = || run_traced(connection, rule, checked, lock, &mut trace);
-    let outcome = transaction::part(connection, run);
-    outcome.inspect_err(|error| {
-        // Unless SQLite could not roll back.
-        if !matches!(error, Error::Internal(_)) {
-            remove_trace(trace, |archive, run| {
-                leftovers::remove_undone(archive, &run)
-            });
-        }
+    run::whole(connection, run).inspect_err(|error| match error {
+        // Where SQLite could not roll back, rows of the files may yet become cold.
+        Error::Internal(_) if !alone => {}
+        _ => remove_trace(trace, |archive, run| match alone {
+            true => leftovers::remove_unpublished(connection, archive, &[run]),
+            false => leftovers::remove_undone(archive, &run),
+        }),
     })
 }
 
@@ -222,18 +214,10 @@ fn run_traced(
     let own = connection.is_autocommit();
     lost::ensure(connection)?;
     let archive = settings::archive(connection)?;
-    let lock = match lock {
-        Some(lock) => lock,
-        None => {
-            let lock = archive.lock()?;
-            if own {
-                leftovers::bury_dead_runs(connection, &archive)?;
-            }
-            lock
-        }
-    };
+    let lock = run::lock(connection, &archive, lock)?;
     let table = rule.table;
-    let (archived, schema, run, schema_version) = write_transaction(connection, || {
+    let cutoff = format_instant(rule.options.cutoff);
+    let look = || {
         // From here on the schema is known: until now it could change after it was read.
         let found = Table::find(connection, &table.name)?;
         if found.as_ref() != Some(table) || checked.all != check::references(connection, table)? {
@@ -243,22 +227,22 @@ fn run_traced(
             )));
         }
         let (archived, schema) = register(connection, rule)?;
-        let cutoff = format_instant(rule.options.cutoff);
         let subject = Subject {
             operation: Operation::Archive,
             table: Some(archived.id),
             name: Some(&table.name),
             cutoff: Some(&cutoff),
         };
-        let run = runs::begin(connection, subject)?;
-        Ok((archived, schema, run, sql::schema_version(connection)?))
-    })?;
+        Ok(((archived, schema), subject))
+    };
+    let pace = pace(rule, own);
+    let (run, (archived, schema)) = Running::begin(connection, pace, checked.at, look)?;
     if !own {
-        remains::note_inside(connection, &run)?;
+        remains::note_inside(connection, &run.run)?;
     }
     *trace = Some(Trace {
         archive: archive.clone(),
-        run: run.clone(),
+        run: run.run.clone(),
         _lock: lock,
     });
     fault::point("run.begin")?;
@@ -271,22 +255,11 @@ fn run_traced(
         archived: &archived,
         schema,
         run: &run,
-        schema_version,
-        own_transactions: own,
     }
     .move_rows(&mut outcome);
-    let message = moved.as_ref().err().map(ToString::to_string);
     fault::point("run.end")?;
-    let ended = write_transaction(connection, || {
-        runs::end(
-            connection,
-            &run,
-            outcome.published.moved,
-            message.as_deref(),
-        )
-    });
-    moved.and(ended)?;
-    outcome.expired = expire_rows(connection, rule, Some(pace(rule, own)))?;
+    run.end(outcome.published.moved, moved)?;
+    outcome.expired = expire_rows(connection, rule, Some(pace))?;
     Ok(outcome)
 }
 

@@ -1,6 +1,5 @@
 //! An archive run that has its place in the catalog: what was left unfinished, then the plan's rows.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -16,16 +15,16 @@ use super::progress::Progress;
 use super::publish::{Published, Publisher};
 use super::staged;
 use crate::catalog::files::{self, NewEntry};
-use crate::catalog::runs::{self, Run};
 use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::Result;
 use crate::format::rows::FileRows;
 use crate::format::write::{FileWriter, WrittenFile};
 use crate::moving::pace::Pace;
 use crate::moving::read::HotReader;
+use crate::moving::run::Running;
 use crate::schema::Column;
 use crate::settings::{self, Config};
-use crate::sql::{self, write_transaction};
+use crate::sql;
 use crate::storage::Archive;
 use crate::time::clock;
 use crate::time::format_instant;
@@ -51,10 +50,7 @@ pub struct Started<'a> {
     pub archived: &'a ArchivedTable,
     /// Of the table's columns, in the catalog.
     pub schema: i64,
-    pub run: &'a Run,
-    /// `sql::schema_version` when the table was looked at.
-    pub schema_version: i64,
-    pub own_transactions: bool,
+    pub run: &'a Running<'a>,
 }
 
 impl Started<'_> {
@@ -62,7 +58,7 @@ impl Started<'_> {
     /// fails later.
     pub fn move_rows(&self, outcome: &mut Outcome) -> Result<()> {
         let (connection, rule) = (self.connection, self.rule);
-        outcome.restored = ids::keep_the_lead(self)?;
+        outcome.restored = ids::keep_the_lead(self.run, rule.table, self.archived)?;
         let encoding = sql::encoding(connection)?;
         let reader = HotReader::new(rule.table, encoding);
         let schemas = tables::schemas(connection, self.archived.id)?;
@@ -76,13 +72,11 @@ impl Started<'_> {
                 references: &self.checked.references,
             },
             folder: &self.archive.folder,
-            run: self.run.id,
+            run: self.run,
             layouts: &layouts,
             archived: self.archived.id,
             checked: self.checked,
-            schema_version: Cell::new(self.schema_version),
             batch_size: rule.options.batch_size,
-            pace: pace(rule, self.own_transactions),
         };
         let folder = &self.archive.folder;
         let staged = files::staged(connection, self.archived.id)?;
@@ -92,7 +86,7 @@ impl Started<'_> {
         let staged = files::staged(connection, self.archived.id)?;
         staged::exclude(&mut plan, folder, &layouts, &staged)?;
         let planned = outcome.published.rows() + plan.rows;
-        write_transaction(connection, || runs::plan(connection, self.run, planned))?;
+        self.run.plan(planned)?;
         let moved = self.move_planned(&publisher, &reader, &mut plan, outcome);
         outcome.skipped += plan.skipped;
         outcome.published.kept += plan.kept;
@@ -153,7 +147,7 @@ impl Started<'_> {
             ""
         };
         let partition = self.rule.options.partition.folder(rows.partition, prefix);
-        let name = self.archive.file_name(&self.run.token, sequence);
+        let name = self.archive.file_name(&self.run.run.token, sequence);
         format!("{}/{partition}/{name}", self.archived.folder)
     }
 
@@ -161,7 +155,7 @@ impl Started<'_> {
         NewEntry {
             table: self.archived.id,
             schema: self.schema,
-            run: self.run.id,
+            run: self.run.run.id,
             record: file.record,
             hot_bytes: file.hot_bytes,
             staged_at: staged_at.cloned(),

@@ -3,6 +3,7 @@
 //! - [`half_read`]: queries that rows must not move under
 //! - [`leftovers`]: what runs left behind that died
 //! - [`mode`]: triggers and foreign keys, switched off meanwhile
+//! - [`run`](mod@run): one run, and the short transactions that it is made of
 //! - [`pace`]: how long transactions hold the write lock, and leave it to others
 //! - [`read`]: hot rows into memory, a row group at a time
 
@@ -11,3 +12,4 @@ pub mod leftovers;
 pub mod mode;
 pub mod pace;
 pub mod read;
+pub mod run;

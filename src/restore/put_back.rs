@@ -1,7 +1,6 @@
 //! The short transactions that move rows from one side to the other.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rusqlite::types::Value as Owned;
 use rusqlite::{Connection, OptionalExtension};
@@ -13,14 +12,18 @@ use super::select::Selection;
 use super::survey::Survey;
 use super::target::Target;
 use crate::catalog::files::FileEntry;
-use crate::catalog::runs::{self, Moved, Run};
+use crate::catalog::runs::Moved;
 use crate::catalog::tables::ArchivedTable;
 use crate::catalog::tombstones::Burial;
 use crate::error::{Error, Result};
-use crate::fault;
+use crate::moving::run::{Done, Points, Running, Turn};
 use crate::schema::Table;
 use crate::snapshot::live::LiveFile;
-use crate::sql::{self, write_transaction};
+
+const POINTS: Points = Points {
+    begin: None,
+    commit: "restore.commit",
+};
 
 /// What a call came to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,12 +60,7 @@ pub struct Call<'a> {
 /// A call that has its place in the history.
 pub struct Started<'a> {
     pub call: &'a Call<'a>,
-    pub run: &'a Run,
-    /// `sql::data_version` when it began.
-    pub checked_at: i64,
-    /// `sql::schema_version` when the table was looked at.
-    pub schema_version: i64,
-    pub own: bool,
+    pub run: &'a Running<'a>,
 }
 
 /// The rows of a row group that come back.
@@ -104,12 +102,7 @@ impl Started<'_> {
         target: &Target<'_>,
         total: &mut Outcome,
     ) -> Result<()> {
-        let Call {
-            connection,
-            hot,
-            options,
-            ..
-        } = self.call;
+        let Call { hot, options, .. } = self.call;
         let looks = [OnConflict::Abort, OnConflict::Renumber];
         let abort = Some(options.on_conflict).filter(|action| looks.contains(action));
         let survey = Survey::new(selection, target, abort)?;
@@ -126,7 +119,7 @@ impl Started<'_> {
                 survey.conflicts, survey.rows, hot.name
             )));
         }
-        write_transaction(connection, || runs::plan(connection, self.run, survey.rows))?;
+        self.run.plan(survey.rows)?;
         for entry in &selection.files {
             self.restore_file(selection, target, entry, total)
                 .map_err(|error| self.with_count(error, *total))?;
@@ -137,7 +130,7 @@ impl Started<'_> {
     /// A refusal that says how many rows came back before it.
     fn with_count(&self, error: Error, total: Outcome) -> Error {
         match error {
-            Error::Refused(reason) if self.own => Error::refused(format!(
+            Error::Refused(reason) if self.run.pace.own_transactions => Error::refused(format!(
                 "{reason}; {} rows were restored before and stay so",
                 total.rows
             )),
@@ -187,42 +180,31 @@ impl Started<'_> {
     /// One short transaction: moves the next rows, as many as the batch size and the clock allow.
     /// What it did is for the caller to note: it may be rolled back and tried again.
     fn transaction(&self, target: &Target<'_>, batch: &Batch<'_>, before: Outcome) -> Result<Step> {
-        let (connection, options) = (self.call.connection, self.call.options);
-        let mut began = Instant::now();
-        let mut quiet = true;
-        let step = write_transaction(connection, || {
-            began = Instant::now();
-            quiet = self.checked_at == sql::data_version(connection)?;
-            if !quiet && sql::schema_version(connection)? != self.schema_version {
-                return Err(Error::refused(
-                    "another connection changed the schema during the run; call it again",
-                ));
+        let connection = self.call.connection;
+        self.run.transaction(POINTS, |turn| {
+            if !turn.quiet {
+                self.run
+                    .check_schema(self.call.hot, self.call.archived.id, || Ok(true))?;
             }
-            let deadline = options.pace.deadline(began, quiet);
             let sequence = sequence(connection, target.table)?;
-            let step = self.insert(target, batch, deadline)?;
+            let step = self.insert(target, batch, turn)?;
             keep_sequence(connection, target.table, sequence.as_ref())?;
             let moved = Moved {
                 rows: before.rows + step.outcome.rows,
                 files: before.files + step.outcome.files,
                 bytes: 0,
             };
-            runs::advance(connection, self.run.id, moved)?;
-            fault::point("restore.commit")?;
-            Ok(step)
-        })?;
-        let pace = &options.pace;
-        pace.give_way(began.elapsed(), quiet, step.outcome.rows);
-        Ok(step)
+            let rows = step.outcome.rows;
+            Ok(Done {
+                result: step,
+                moved,
+                rows,
+            })
+        })
     }
 
     /// Inserts rows and buries their copies.
-    fn insert(
-        &self,
-        target: &Target<'_>,
-        batch: &Batch<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<Step> {
+    fn insert(&self, target: &Target<'_>, batch: &Batch<'_>, turn: Turn) -> Result<Step> {
         let options = self.call.options;
         let mut inserter = Inserter::new(target, options.on_conflict)?;
         let mut burial = Burial::new(self.call.connection);
@@ -235,7 +217,7 @@ impl Started<'_> {
             .iter()
             .take(options.pace.batch(options.batch_size))
         {
-            if step.seen > 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if step.seen > 0 && turn.is_over() {
                 break;
             }
             let inserted = inserter.insert(batch.decoded, *row)?;

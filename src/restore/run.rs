@@ -14,17 +14,17 @@ use crate::attach;
 use crate::catalog;
 use crate::catalog::files;
 use crate::catalog::identity::{self, Location};
-use crate::catalog::runs::{self, Operation, Subject};
+use crate::catalog::runs::{Operation, Subject};
 use crate::catalog::tables::ArchivedTable;
 use crate::error::{Error, Result};
-use crate::moving::leftovers;
 use crate::moving::mode::MoveMode;
+use crate::moving::run::{self, Running};
 use crate::recover::copy;
 use crate::recover::lost;
 use crate::schema::{Column, Table, condition};
 use crate::settings;
 use crate::snapshot::statements::cold_name;
-use crate::sql::{self, literal, transaction, unquote, write_transaction};
+use crate::sql::{self, literal, unquote};
 use crate::value::Value;
 
 /// `archive_restore(table [, options])`
@@ -149,22 +149,15 @@ impl Call<'_> {
     fn run(&self) -> Result<Outcome> {
         settings::check_writable(self.connection)?;
         let _mode = MoveMode::enter(self.connection, self.hot)?;
-        if self.connection.is_autocommit() {
-            return self.run_locked(true);
-        }
-        transaction::part(self.connection, || self.run_locked(false))
+        run::whole(self.connection, || self.run_locked())
     }
 
-    fn run_locked(&self, own: bool) -> Result<Outcome> {
+    fn run_locked(&self) -> Result<Outcome> {
         let connection = self.connection;
         lost::ensure(connection)?;
         let archive = settings::archive(connection)?;
-        let _lock = archive.lock()?;
-        if own {
-            leftovers::bury_dead_runs(connection, &archive)?;
-        }
-        let checked_at = sql::data_version(connection)?;
-        let (run, schema_version) = write_transaction(connection, || {
+        let _lock = run::lock(connection, &archive, None)?;
+        let look = || {
             // From here on the catalog and the schema are known: until now they could change.
             identity::refresh(connection)?;
             if !identity::is_still(connection, self.hot, self.archived.id)? {
@@ -179,23 +172,17 @@ impl Call<'_> {
                 name: Some(&self.hot.name),
                 cutoff: None,
             };
-            let run = runs::begin(connection, subject)?;
-            Ok((run, sql::schema_version(connection)?))
-        })?;
+            Ok(((), subject))
+        };
+        let checked_at = sql::data_version(connection)?;
+        let (run, ()) = Running::begin(connection, self.options.pace, checked_at, look)?;
         let mut total = Outcome::default();
-        let restored = Started {
+        let started = Started {
             call: self,
             run: &run,
-            checked_at,
-            schema_version,
-            own,
-        }
-        .restore(&mut total);
-        let message = restored.as_ref().err().map(ToString::to_string);
-        let ended = write_transaction(connection, || {
-            runs::end(connection, &run, total.moved(), message.as_deref())
-        });
-        restored.and(ended)?;
+        };
+        let restored = started.restore(&mut total);
+        run.end(total.moved(), restored)?;
         Ok(total)
     }
 }

@@ -6,24 +6,28 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rusqlite::Connection;
 
 use crate::catalog::files::{self, FileEntry};
-use crate::catalog::runs::{self, Moved, Operation, Run, Subject};
+use crate::catalog::runs::{Moved, Operation, Subject};
 use crate::catalog::tables::ArchivedTable;
 use crate::catalog::tombstones::Burial;
 use crate::error::Result;
-use crate::fault;
 use crate::moving::mode::MoveMode;
 use crate::moving::pace::Pace;
+use crate::moving::run::{Done, Points, Running, Turn};
 use crate::snapshot::columns::{Mode, Shape};
 use crate::snapshot::live::{self, LiveFile, Window};
 use crate::snapshot::shape;
 use crate::snapshot::state::TableState;
-use crate::sql::{self, write_transaction};
+use crate::sql;
 use crate::time::{TimeFormat, format_instant};
+
+const POINTS: Points = Points {
+    begin: None,
+    commit: "expire.commit",
+};
 
 /// What was dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,34 +71,25 @@ pub fn expire(
         return Ok(Expired::default());
     }
     let cutoff = format_instant(before);
-    let run = write_transaction(connection, || {
-        let subject = Subject {
-            operation: Operation::Expire,
-            table: Some(archived.id),
-            name: Some(&archived.name),
-            cutoff: Some(&cutoff),
-        };
-        let run = runs::begin(connection, subject)?;
-        let rows = doomed.iter().map(|doomed| doomed.rows as u64).sum();
-        runs::plan(connection, &run, rows)?;
-        Ok(run)
-    })?;
+    let checked_at = sql::data_version(connection)?;
+    let subject = Subject {
+        operation: Operation::Expire,
+        table: Some(archived.id),
+        name: Some(&archived.name),
+        cutoff: Some(&cutoff),
+    };
+    let (run, ()) = Running::begin(connection, pace, checked_at, || Ok(((), subject)))?;
+    run.plan(doomed.iter().map(|doomed| doomed.rows as u64).sum())?;
     let mut total = Expired::default();
     let dropped = MoveMode::for_catalog(connection).and_then(|_mode| {
         let dropping = Dropping {
             expiry: &expiry,
             run: &run,
             batch_size: pace.batch(batch_size),
-            pace,
-            checked_at: sql::data_version(connection)?,
         };
         dropping.drop_all(&doomed, &mut total)
     });
-    let message = dropped.as_ref().err().map(ToString::to_string);
-    let ended = write_transaction(connection, || {
-        runs::end(connection, &run, total.moved(), message.as_deref())
-    });
-    dropped.and(ended)?;
+    run.end(total.moved(), dropped)?;
     Ok(total)
 }
 
@@ -214,11 +209,8 @@ impl<'a> Expiry<'a> {
 /// The short transactions.
 struct Dropping<'a> {
     expiry: &'a Expiry<'a>,
-    run: &'a Run,
+    run: &'a Running<'a>,
     batch_size: usize,
-    pace: Pace,
-    /// `sql::data_version` when they began.
-    checked_at: i64,
 }
 
 impl Dropping<'_> {
@@ -227,8 +219,7 @@ impl Dropping<'_> {
             doomed.iter().partition(|doomed| doomed.whole);
         let mut left = &whole[..];
         while !left.is_empty() {
-            let (done, expired) =
-                self.transaction(*total, |deadline| self.remove(left, deadline))?;
+            let (done, expired) = self.transaction(*total, |turn| self.remove(left, turn))?;
             left = left.get(done..).unwrap_or_default();
             *total = expired;
         }
@@ -239,7 +230,7 @@ impl Dropping<'_> {
                 let first = (doomed.entry.id, file.group_start(group));
                 let mut left = &rows[..];
                 while !left.is_empty() {
-                    let bury = |deadline| self.bury(first, left, deadline);
+                    let bury = |turn| self.bury(first, left, turn);
                     let (done, expired) = self.transaction(*total, bury)?;
                     left = left.get(done..).unwrap_or_default();
                     *total = expired;
@@ -254,29 +245,25 @@ impl Dropping<'_> {
     fn transaction(
         &self,
         before: Expired,
-        body: impl Fn(Option<Instant>) -> Result<(usize, Expired)>,
+        body: impl Fn(Turn) -> Result<(usize, Expired)>,
     ) -> Result<(usize, Expired)> {
-        let connection = self.expiry.connection;
-        let mut began = Instant::now();
-        let mut quiet = true;
-        let (done, step) = write_transaction(connection, || {
-            began = Instant::now();
-            quiet = self.checked_at == sql::data_version(connection)?;
-            let (done, step) = body(self.pace.deadline(began, quiet))?;
-            runs::advance(connection, self.run.id, before.plus(step).moved())?;
-            fault::point("expire.commit")?;
-            Ok((done, step))
-        })?;
-        self.pace.give_way(began.elapsed(), quiet, step.rows);
-        Ok((done, before.plus(step)))
+        self.run.transaction(POINTS, |turn| {
+            let (done, step) = body(turn)?;
+            let total = before.plus(step);
+            Ok(Done {
+                result: (done, total),
+                moved: total.moved(),
+                rows: step.rows,
+            })
+        })
     }
 
     /// Takes files out of the catalog, as many as there is time for.
-    fn remove(&self, doomed: &[&Doomed], deadline: Option<Instant>) -> Result<(usize, Expired)> {
+    fn remove(&self, doomed: &[&Doomed], turn: Turn) -> Result<(usize, Expired)> {
         let mut step = Expired::default();
         let mut done = 0;
         for file in doomed {
-            if done > 0 && is_over(deadline) {
+            if done > 0 && turn.is_over() {
                 break;
             }
             files::remove(self.expiry.connection, &file.entry)?;
@@ -291,12 +278,12 @@ impl Dropping<'_> {
         &self,
         (file, first): (i64, usize),
         rows: &[usize],
-        deadline: Option<Instant>,
+        turn: Turn,
     ) -> Result<(usize, Expired)> {
         let mut burial = Burial::new(self.expiry.connection);
         let mut done = 0;
         for row in rows.iter().take(self.batch_size) {
-            if done > 0 && is_over(deadline) {
+            if done > 0 && turn.is_over() {
                 break;
             }
             burial.bury(file, first + row)?;
@@ -305,8 +292,4 @@ impl Dropping<'_> {
         let (rows, files) = (done as u64, burial.write()?.len() as u64);
         Ok((done, Expired { rows, files }))
     }
-}
-
-fn is_over(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
