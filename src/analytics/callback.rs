@@ -4,7 +4,7 @@
 
 use duckdb::vtab::BindInfo;
 
-use super::engine::Sources;
+use super::sources::Sources;
 
 /// The sources that [`register`](super::rows::register) gave to the table function.
 pub fn sources(bind: &BindInfo) -> &Sources {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::engine::pattern;
+use super::dialect::pattern;
 use super::types::{Seen, only_nulls};
 use crate::catalog::files::FileEntry;
 use crate::catalog::tombstones::DeadRows;

@@ -1,22 +1,22 @@
 //! DuckDB inside this library: one instance for each connection of SQLite that asks for it, locked down.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use duckdb::{Config, Connection, InterruptHandle};
 use lru::LruCache;
 use once_cell::unsync::OnceCell;
-use serde_json::Value as Json;
 
-use super::rows::{self, Source};
+use super::dialect::{duckdb_error, pattern};
+use super::names::Subjects;
+use super::rows::{self};
+use super::sources::Sources;
 use super::spill::Spill;
-use super::subject::Subjects;
 use super::syntax::Mentioned;
 use crate::catalog;
 use crate::error::{Error, Result};
@@ -105,51 +105,6 @@ impl Parsed {
         let mentioned = Arc::new(parse()?);
         known().put(sql.to_owned(), Arc::clone(&mentioned));
         Ok(mentioned)
-    }
-}
-
-/// What the table function that hands over rows can find, by the number it is called with.
-#[derive(Clone, Default)]
-pub struct Sources(Arc<Mutex<Known>>);
-
-#[derive(Default)]
-struct Known {
-    sources: HashMap<u64, Arc<Source>>,
-    next: u64,
-}
-
-impl Sources {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing in it is ever half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn get(&self, number: u64) -> Option<Arc<Source>> {
-        self.known().sources.get(&number).cloned()
-    }
-
-    /// Adds a source, which stays as long as what is returned.
-    pub fn add(&self, source: Source) -> Registered {
-        let mut known = self.known();
-        let number = known.next;
-        known.next += 1;
-        known.sources.insert(number, Arc::new(source));
-        Registered {
-            sources: self.clone(),
-            number,
-        }
-    }
-}
-
-/// A source that DuckDB can find.
-pub struct Registered {
-    sources: Sources,
-    pub number: u64,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.sources.known().sources.remove(&self.number);
     }
 }
 
@@ -312,37 +267,4 @@ fn lock_down(connection: &Connection, limits: &Limits) -> duckdb::Result<()> {
          SET GLOBAL enable_external_access = false;
          SET GLOBAL lock_configuration = true;"
     ))
-}
-
-/// A pattern that only `path` matches: DuckDB takes every path for a pattern.
-pub fn pattern(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    for c in path.chars() {
-        match c {
-            '*' | '?' | '[' => pattern.extend(['[', c, ']']),
-            c => pattern.push(c),
-        }
-    }
-    pattern
-}
-
-/// A failure while an answer is on its way comes as the JSON of its exception: what that says.
-fn from_json(message: &str) -> Option<String> {
-    let json: Json = serde_json::from_str(message).ok()?;
-    let text = |key: &str| json.get(key)?.as_str();
-    let (kind, message) = (text("exception_type")?, text("exception_message")?);
-    Some(format!("{kind} Error: {message}"))
-}
-
-/// What DuckDB says of a failure, as an error of ours.
-pub fn duckdb_error(error: duckdb::Error) -> Error {
-    match error {
-        duckdb::Error::DuckDBFailure(_, Some(message)) => {
-            let message = from_json(&message).unwrap_or(message);
-            // Of an error in DuckDB itself it shows addresses of code.
-            let shown = message.split("\nStack Trace").next().unwrap_or_default();
-            Error::refused(shown.trim_end())
-        }
-        other => Error::refused(other.to_string()),
-    }
 }

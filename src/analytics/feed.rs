@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use arrow::array::RecordBatch;
 use rusqlite::Connection;
 
 use super::batch::BatchBuilder;
+use super::result::ResultColumn;
+use super::syntax::Mentioned;
 use super::types::ColumnType;
 use crate::error::{Error, Result};
 use crate::moving::read::HotReader;
@@ -42,7 +45,7 @@ pub enum Event {
     /// A scan has room for another batch.
     More { scan: u64 },
     /// What comes of the query itself.
-    Answer(super::run::Answer),
+    Answer(Answer),
 }
 
 /// A table or view of SQLite that DuckDB may scan.
@@ -96,7 +99,7 @@ impl Feed {
     }
 
     /// Waits for the next answer, and serves scans meanwhile.
-    pub fn wait(&mut self) -> Result<super::run::Answer> {
+    pub fn wait(&mut self) -> Result<Answer> {
         loop {
             match self.events.recv_timeout(INTERRUPT_CHECK) {
                 Ok(Event::Answer(answer)) => return Ok(answer),
@@ -246,5 +249,25 @@ impl Scan {
             quote(name),
             relation.from
         ))
+    }
+}
+
+/// What the thread of a query sends, in this order.
+pub enum Answer {
+    /// The names in the SQL. It waits for what they mean then.
+    Mentioned(Arc<Mentioned>),
+    /// What the rows are like.
+    Columns(Vec<ResultColumn>),
+    Rows(RecordBatch),
+    /// There are no more rows, or why not.
+    Done(Result<()>),
+}
+
+impl Answer {
+    pub fn unexpected(self) -> Error {
+        match self {
+            Self::Done(Err(error)) => error,
+            _ => Error::Internal("DuckDB's thread is out of step".to_owned()),
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
@@ -15,9 +15,8 @@ use duckdb::vtab::{
     BindInfo, InitInfo, TableFunctionInfo, VTab, record_batch_to_duckdb_data_chunk,
 };
 
-use super::engine::Sources;
 use super::feed::{Batch, Event};
-use super::survey::Kept;
+use super::sources::{Origin, Source, Sources};
 use super::types::{ColumnType, Time};
 use crate::format::types::MixedField;
 
@@ -32,28 +31,6 @@ const NOTHING: &str = "nothing";
 const CHUNK_ROWS: usize = 2048;
 /// How many batches may wait for DuckDB: one, while it works on another.
 const WAITING_BATCHES: usize = 1;
-
-/// What the function hands over.
-pub struct Source {
-    pub types: Vec<ColumnType>,
-    /// How many rows there are, for DuckDB's planner.
-    pub rows: Option<u64>,
-    pub origin: Origin,
-}
-
-/// Where the rows come from.
-pub enum Origin {
-    /// From SQLite.
-    SQLite {
-        /// Its number with the thread that reads.
-        relation: usize,
-        events: SyncSender<Event>,
-        /// All rows, if they are few, with the columns that the query seems to need.
-        kept: Option<Kept>,
-    },
-    /// They are here.
-    Batch(RecordBatch),
-}
 
 /// A scan's number, which no other scan of the process has.
 static NEXT_SCAN: AtomicU64 = AtomicU64::new(0);

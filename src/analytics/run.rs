@@ -9,10 +9,12 @@ use duckdb::types::Value as Parameter;
 use duckdb::{InterruptHandle, Statement};
 use rusqlite::Connection;
 
-use super::engine::{Engine, Parsed, Registered, duckdb_error};
-use super::feed::{Event, Feed};
+use super::dialect::duckdb_error;
+use super::engine::{Engine, Parsed};
+use super::feed::{Answer, Event, Feed};
 use super::options::Options;
 use super::result::ResultColumn;
+use super::sources::Registered;
 use super::survey::survey;
 use super::syntax::Mentioned;
 use super::view::Views;
@@ -30,17 +32,6 @@ pub struct Request {
     pub sql: String,
     pub parameters: Vec<Parameter>,
     pub options: Options,
-}
-
-/// What the thread of a query sends, in this order.
-pub enum Answer {
-    /// The names in the SQL. It waits for what they mean then.
-    Mentioned(Arc<Mentioned>),
-    /// What the rows are like.
-    Columns(Vec<ResultColumn>),
-    Rows(RecordBatch),
-    /// There are no more rows, or why not.
-    Done(Result<()>),
 }
 
 /// What the names in a query mean, as SQL.
@@ -176,15 +167,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The thread ends by itself: it is interrupted, or finds that nobody listens.
         self.interrupt.interrupt();
-    }
-}
-
-impl Answer {
-    fn unexpected(self) -> Error {
-        match self {
-            Self::Done(Err(error)) => error,
-            _ => Error::Internal("DuckDB's thread is out of step".to_owned()),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::batch::BatchBuilder;
 use super::feed::select;
-use super::subject::Subject;
+use super::names::Subject;
 use super::syntax::Mentioned;
 use super::types::{ColumnType, Seen};
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use duckdb::Connection;
 
-use super::engine::duckdb_error;
+use super::dialect::duckdb_error;
 use crate::error::{Error, Result};
 use crate::sql::quote;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::cold::{ColdFile, FileColumn};
-use super::engine::{Registered, Sources};
 use super::feed::{Event, Relation};
-use super::rows::{FUNCTION, Origin, Source, column_name};
-use super::subject::{Part, Subject};
+use super::names::{Part, Subject};
+use super::rows::{FUNCTION, column_name};
+use super::sources::{Origin, Registered, Source, Sources};
 use super::survey::Survey;
 use super::types::{ColumnType, constant, convert, handed_over};
 use crate::error::{Error, Result};
