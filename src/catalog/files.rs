@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::range::{Kinds, Range};
 use crate::format::record::FileRecord;
 use crate::format::types::{MAX_GROUPS, MAX_VALUES};
-use crate::storage::write::Seal;
+use crate::storage::seal::Seal;
 use crate::time::clock;
 
 /// A cold file that is in the catalog.

@@ -22,7 +22,7 @@ use super::record::FileRecord;
 use super::types::{Description, StoredColumn};
 use crate::error::{Error, Result};
 use crate::sqlite::panic::guard;
-use crate::storage::read::VerifiedFile;
+use crate::storage::read::{self, VerifiedFile};
 use crate::storage::{Folder, Identity};
 
 /// A cold file whose footer is known. The file itself is opened when a page of it is needed.
@@ -50,7 +50,7 @@ impl OpenFile {
     /// Opens a file that no catalog records, and takes it for what it says. What is made of it is bounded
     /// as for every other file.
     pub fn discover(folder: &Folder, path: &str) -> Result<Self> {
-        let seal = folder.seal(path)?;
+        let seal = read::seal(folder, path)?;
         let bytes = VerifiedFile::open(folder, path, &seal)?;
         let (rows, row_groups) = unharmed(bytes.path(), || Footer::count(&bytes))?;
         let record = FileRecord {

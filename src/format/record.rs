@@ -1,6 +1,6 @@
 //! What the catalog knows a cold file by.
 
-use crate::storage::write::Seal;
+use crate::storage::seal::Seal;
 
 /// What a file is recognised by: who opens it checks all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::access::Access;
-use super::{Folder, prepare, sync_folder};
+use super::durable::{prepare, sync_folder};
+use super::folder::Folder;
 use crate::error::{Error, Result};
 use crate::fault;
 

@@ -15,13 +15,11 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::write::Seal;
-use super::{Folder, Identity};
+use super::folder::Folder;
+use super::identity::Identity;
+use super::seal::{BLOCK_BYTES, Seal};
 use crate::error::{Error, Result};
 
-/// How many bytes have one checksum; the last block of a file is shorter. Part of the catalog's
-/// format.
-pub const BLOCK_BYTES: usize = 64 * 1024;
 /// A file up to this size is read at once: one call to the system is cheaper than one per page.
 const WHOLE_BYTES: u64 = 4 * BLOCK_BYTES as u64;
 
@@ -203,4 +201,17 @@ impl ChunkReader for VerifiedFile {
         self.read(start, length)
             .map_err(|error| ParquetError::External(Box::new(error)))
     }
+}
+
+/// What the file at `relative` is recognised by from now on.
+pub fn seal(folder: &Folder, relative: &str) -> Result<Seal> {
+    let (file, path) = folder.open(relative)?;
+    let bytes = file.metadata().map_err(Error::io(&path))?.len();
+    let mut blocks = Vec::new();
+    let whole = checksum(&file, bytes, |_, block| blocks.push(xxh3_64(block)));
+    Ok(Seal {
+        bytes,
+        checksum: whole.map_err(Error::reading_bytes(&path))?,
+        blocks,
+    })
 }

@@ -6,20 +6,10 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::read::BLOCK_BYTES;
-use super::sync_folder;
+use super::durable::sync_folder;
+use super::seal::{BLOCK_BYTES, Seal};
 use crate::error::{Error, Result};
 use crate::fault;
-
-/// What a finished file is recognised by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seal {
-    pub bytes: u64,
-    /// XXH3-128 of the whole file.
-    pub checksum: [u8; 16],
-    /// XXH3-64 of each of its blocks.
-    pub blocks: Vec<u64>,
-}
 
 /// A cold file while it is written: counts and hashes what passes.
 pub struct NewFile {

@@ -28,7 +28,7 @@ use cold::format::record::FileRecord;
 use cold::sqlite::panic::{guard, silence};
 use cold::storage::Folder;
 use cold::storage::access::Access;
-use cold::storage::write::Seal;
+use cold::storage::seal::Seal;
 use cold::time::canonical::MAX_LENGTH;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
