@@ -15,6 +15,7 @@ use crate::moving::run::Running;
 use crate::restore::options::{OnConflict, Options};
 use crate::restore::put_back::{Call, Outcome, Started as Restoring};
 use crate::schema::Table;
+use crate::settings::Config;
 use crate::snapshot::live::Window;
 use crate::snapshot::statements::cold_name;
 use crate::sql::quote;
@@ -41,7 +42,12 @@ pub fn endangered(
 
 /// Brings the cold row with the largest id back if SQLite would hand out its id. Says how many rows
 /// that are: none where a constraint keeps it out.
-pub fn keep_the_lead(run: &Running<'_>, table: &Table, archived: &ArchivedTable) -> Result<u64> {
+pub fn keep_the_lead(
+    run: &Running<'_>,
+    config: &Config,
+    table: &Table,
+    archived: &ArchivedTable,
+) -> Result<u64> {
     let connection = run.connection;
     let (Some(id), Some(key)) = (endangered(connection, table, archived)?, key(table)) else {
         return Ok(0);
@@ -53,6 +59,7 @@ pub fn keep_the_lead(run: &Running<'_>, table: &Table, archived: &ArchivedTable)
         batch_size: 1,
         pace: run.pace,
         dry_run: false,
+        config: config.clone(),
     };
     let mut outcome = Outcome::default();
     Restoring {

@@ -1,10 +1,8 @@
 //! The arguments and options of `archive_table`.
 
-use rusqlite::Connection;
-
 use crate::error::{Error, Result};
 use crate::options::Object;
-use crate::settings::{self, Setting};
+use crate::settings::{self, Config, Setting};
 use crate::time::{self, Partition, TimeFormat, clock};
 use crate::value::Value;
 
@@ -34,6 +32,10 @@ pub struct Options {
     pub dry_run: bool,
     pub ignore_foreign_keys: bool,
     pub progress: bool,
+    /// The most threads that write files.
+    pub max_workers: usize,
+    /// What else the call goes by.
+    pub config: Config,
 }
 
 /// All options there are.
@@ -57,16 +59,17 @@ pub const KNOWN: [&str; 14] = [
 impl Options {
     /// Fills in settings and defaults. `grace_hours` is what counts if no option says otherwise.
     pub fn new(
-        connection: &Connection,
+        config: Config,
         hot_days: Value<'_>,
         object: &Object,
         grace_hours: i64,
     ) -> Result<Self> {
-        let number = |setting: &Setting| setting.number(connection, object.get(setting.key));
+        let number = |setting: &Setting| setting.number(&config, object.get(setting.key));
         let count = |setting: &Setting| Ok::<_, Error>(number(setting)?.unsigned_abs());
         let cutoff = cutoff(hot_days, object.text("before")?)?;
         Ok(Self {
             cutoff,
+            max_workers: settings::MAX_WORKERS.count(&config)?,
             time_column: object.text("time_column")?.map(str::to_owned),
             time_format: object
                 .choice("time_format", &format_choices(), |name| match name {
@@ -90,6 +93,7 @@ impl Options {
             dry_run: object.flag("dry_run")?,
             ignore_foreign_keys: object.flag("ignore_foreign_keys")?,
             progress: object.flag("progress")?,
+            config,
         })
     }
 }

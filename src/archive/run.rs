@@ -44,7 +44,7 @@ pub fn archive_table(connection: &Connection, arguments: &[Value<'_>]) -> Result
     };
     let options = rest.first().copied().unwrap_or(Value::Null);
     let options = Object::parse(options, &options::KNOWN)?;
-    let options = Options::new(connection, *hot_days, &options, 0)?;
+    let options = Options::new(Config::read(connection)?, *hot_days, &options, 0)?;
     archive(connection, *table, &options, None)
 }
 
@@ -104,7 +104,7 @@ pub fn archive(
     });
     // `archive_run` does this itself, when all tables are done.
     result["catalog_copy"] = match alone && changed && !options.dry_run {
-        true => copy::after_run(connection),
+        true => copy::after_run(connection, &options.config),
         false => Json::Null,
     };
     result["elapsed_ms"] = json!(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -171,7 +171,7 @@ fn run(
 ) -> Result<Outcome> {
     settings::check_writable(connection)?;
     // Both fail before anything is written if the folder has no place or cannot be made.
-    let folder = settings::folder(connection, &Config::read(connection)?)?;
+    let folder = settings::folder(connection, &rule.options.config)?;
     folder.prepare()?;
     let _mode = MoveMode::enter(connection, rule.table)?;
     let alone = connection.is_autocommit();
@@ -213,7 +213,7 @@ fn run_traced(
     // A savepoint that `run` opened is a transaction, too.
     let own = connection.is_autocommit();
     lost::ensure(connection)?;
-    let archive = settings::archive(connection)?;
+    let archive = settings::archive(connection, &rule.options.config)?;
     let lock = run::lock(connection, &archive, lock)?;
     let table = rule.table;
     let cutoff = format_instant(rule.options.cutoff);

@@ -23,7 +23,6 @@ use crate::moving::pace::Pace;
 use crate::moving::read::HotReader;
 use crate::moving::run::Running;
 use crate::schema::Column;
-use crate::settings::{self, Config};
 use crate::sql;
 use crate::storage::Archive;
 use crate::time::clock;
@@ -58,7 +57,8 @@ impl Started<'_> {
     /// fails later.
     pub fn move_rows(&self, outcome: &mut Outcome) -> Result<()> {
         let (connection, rule) = (self.connection, self.rule);
-        outcome.restored = ids::keep_the_lead(self.run, rule.table, self.archived)?;
+        outcome.restored =
+            ids::keep_the_lead(self.run, &rule.options.config, rule.table, self.archived)?;
         let encoding = sql::encoding(connection)?;
         let reader = HotReader::new(rule.table, encoding);
         let schemas = tables::schemas(connection, self.archived.id)?;
@@ -115,7 +115,7 @@ impl Started<'_> {
         let pipeline = Pipeline {
             publisher,
             writer: &writer,
-            workers: workers(connection)?,
+            workers: workers(rule.options.max_workers),
             staging: staged_at.is_some(),
             progress: &progress,
             path: &|rows, sequence| self.path(rows, sequence),
@@ -167,10 +167,9 @@ impl Started<'_> {
 }
 
 /// How many threads write files: one core is for SQLite's thread.
-fn workers(connection: &Connection) -> Result<usize> {
+fn workers(wanted: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let wanted = settings::MAX_WORKERS.count(&Config::read(connection)?)?;
-    Ok(wanted.min(cores.saturating_sub(1).max(1)))
+    wanted.min(cores.saturating_sub(1).max(1))
 }
 
 /// How fast a call may work.

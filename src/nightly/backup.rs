@@ -65,27 +65,28 @@ pub fn archive_backup(connection: &Connection, arguments: &[Value<'_>]) -> Resul
         }
     };
     settings::check_writable(connection)?;
-    if path.is_none() && patiently(|| keep(connection))? == 0 {
+    let config = patiently(|| Config::read(connection))?;
+    if path.is_none() && keep(&config)? == 0 {
         return Err(Error::refused(
             "no backups are kept, as backup_keep is 0; give a path, or set it with \
              archive_config('backup_keep', 3)",
         ));
     }
-    let _lock = patiently(|| lock_archive(connection))?;
-    Ok(backup(connection, path)?.to_json())
+    let _lock = patiently(|| lock_archive(connection, &config))?;
+    Ok(backup(connection, &config, path)?.to_json())
 }
 
 /// How many backups are to be kept.
-pub fn keep(connection: &Connection) -> Result<usize> {
-    BACKUP_KEEP.count(&Config::read(connection)?)
+pub fn keep(config: &Config) -> Result<usize> {
+    BACKUP_KEEP.count(config)
 }
 
 /// No archive run may be half way: its rows would be in the copy as those of a run that died.
-fn lock_archive(connection: &Connection) -> Result<Option<Lock>> {
+fn lock_archive(connection: &Connection, config: &Config) -> Result<Option<Lock>> {
     if !catalog::exists(connection)? {
         return Ok(None);
     }
-    match settings::archive(connection) {
+    match settings::archive(connection, config) {
         Ok(archive) if archive.folder.exists()? => match archive.lock() {
             // Where nothing can be written nobody is archiving, and there is no lock to take.
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -102,7 +103,7 @@ fn lock_archive(connection: &Connection) -> Result<Option<Lock>> {
 
 /// Makes a backup: the new file `path`, or one in the folder `path`; without a path one of those beside
 /// the database, of which the newest are kept. The archive's lock must be held.
-pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
+pub fn backup(connection: &Connection, config: &Config, path: Option<&Path>) -> Result<Backup> {
     let start = Instant::now();
     if !connection.is_autocommit() {
         return Err(Error::refused("it cannot run inside a transaction"));
@@ -117,7 +118,7 @@ pub fn backup(connection: &Connection, path: Option<&Path>) -> Result<Backup> {
     if let Some(database) = &database {
         refuse_encrypted(database)?;
     }
-    let keep = patiently(|| keep(connection))?;
+    let keep = keep(config)?;
     let place = Place::new(database.as_deref(), path)?;
     let _lock = storage::lock(
         &place.hidden("lock"),

@@ -16,7 +16,7 @@ use crate::options::Object;
 use crate::recover::lost;
 use crate::schema::Table;
 use crate::schema::condition::stored;
-use crate::settings::{self};
+use crate::settings::{self, Config};
 use crate::sql::{literal, quote, unquote, write_transaction};
 use crate::storage::folder_name;
 use crate::value::Value;
@@ -65,7 +65,8 @@ pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Resul
         enabled,
         options: object.to_json(),
     };
-    let options = policy.resolve(connection, &table)?;
+    let config = Config::read(connection)?;
+    let options = policy.resolve(connection, &config, &table)?;
     let (time_column, format) = check::time(connection, &table, &options)?;
     Rule {
         table: &table,
@@ -91,7 +92,7 @@ pub fn archive_policy(connection: &Connection, arguments: &[Value<'_>]) -> Resul
     })?;
     Ok(json!({
         "table": policy.table,
-        "hot_days": days(connection, &policy.hot_days)?,
+        "hot_days": days(&config, &policy.hot_days)?,
         "priority": priority,
         "enabled": enabled,
         "options": serde_json::from_str::<Json>(&policy.options).unwrap_or_default(),
@@ -122,19 +123,24 @@ pub fn archive_policy_drop(connection: &Connection, arguments: &[Value<'_>]) -> 
 impl PolicyRecord {
     /// What the policy of `table` asks for today. It may have come with the database, whoever wrote it
     /// there, so it is checked again each time.
-    pub fn resolve(&self, connection: &Connection, table: &Table) -> Result<options::Options> {
+    pub fn resolve(
+        &self,
+        connection: &Connection,
+        config: &Config,
+        table: &Table,
+    ) -> Result<options::Options> {
         let object = Object::parse(Value::Text(&self.options), &options::KNOWN)?;
         if let Some(condition) = object.text("where")? {
             stored::check(connection, table, condition)?;
         }
-        let days = days(connection, &self.hot_days)?;
-        let grace_hours = settings::GRACE_HOURS.number(connection, None)?;
-        options::Options::new(connection, Value::Integer(days), &object, grace_hours)
+        let days = days(config, &self.hot_days)?;
+        let grace_hours = settings::GRACE_HOURS.number(config, None)?;
+        options::Options::new(config.clone(), Value::Integer(days), &object, grace_hours)
     }
 }
 
 /// The number of days, which an environment variable or its setting may say.
-fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
+fn days(config: &Config, hot_days: &Owned) -> Result<i64> {
     let variable = match hot_days {
         Owned::Text(text) => text.strip_prefix(VARIABLE).unwrap_or(text),
         number => {
@@ -145,7 +151,7 @@ fn days(connection: &Connection, hot_days: &Owned) -> Result<i64> {
     };
     if let Some(setting) = settings::of_variable(variable) {
         return match setting.is_hot_days() {
-            true => setting.number(connection, None),
+            true => setting.number(config, None),
             false => Err(Error::refused(format!(
                 "{variable} is not a number of days"
             ))),

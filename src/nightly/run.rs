@@ -81,7 +81,8 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
         Ok(json!({"status": "skipped", "reason": reason, "tables": [], "errors": []}))
     };
     settings::check_writable(connection)?;
-    if !settings::AUTO_ARCHIVE_ENABLED.is_on_everywhere(&Config::read(connection)?)? {
+    let config = Config::read(connection)?;
+    if !settings::AUTO_ARCHIVE_ENABLED.is_on_everywhere(&config)? {
         return skipped("auto_archive_enabled is false");
     }
     lost::check(connection)?;
@@ -91,7 +92,7 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     if !connection.is_autocommit() {
         return Err(Error::refused("it cannot run inside a transaction"));
     }
-    let mut night = Night::begin(connection, request)?;
+    let mut night = Night::begin(connection, &config, request)?;
     let outcome = guard(|| {
         night.work();
         Ok(())
@@ -101,14 +102,13 @@ fn run(connection: &Connection, request: Request) -> Result<Json> {
     }
     let mut summary = night.end()?;
     summary["elapsed_ms"] = json!(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
-    summary["notification"] = notification(connection, &summary);
+    summary["notification"] = notification(&config, &summary);
     Ok(summary)
 }
 
 /// Sends the summary where the environment says. That it cannot be sent is no failure of the run.
-fn notification(connection: &Connection, summary: &Json) -> Json {
-    let url = Config::read(connection).and_then(|config| settings::NOTIFY_URL.text(&config));
-    match url {
+fn notification(config: &Config, summary: &Json) -> Json {
+    match settings::NOTIFY_URL.text(config) {
         Ok(url) if url.is_empty() => Json::Null,
         url => match url.and_then(|url| notify::send(&url, summary)) {
             Ok(()) => json!("sent"),
@@ -120,6 +120,7 @@ fn notification(connection: &Connection, summary: &Json) -> Json {
 /// A run that has its place in the history.
 struct Night<'c> {
     connection: &'c Connection,
+    config: &'c Config,
     request: Request,
     archive: Archive,
     lock: Lock,
@@ -135,10 +136,9 @@ struct Night<'c> {
 }
 
 impl<'c> Night<'c> {
-    fn begin(connection: &'c Connection, request: Request) -> Result<Self> {
-        let folder = settings::folder(connection, &Config::read(connection)?)?;
-        folder.prepare()?;
-        let archive = settings::archive(connection)?;
+    fn begin(connection: &'c Connection, config: &'c Config, request: Request) -> Result<Self> {
+        let archive = settings::archive(connection, config)?;
+        archive.folder.prepare()?;
         let lock = archive.lock()?;
         leftovers::bury_dead_runs(connection, &archive)?;
         let run = write_transaction(connection, || {
@@ -156,6 +156,7 @@ impl<'c> Night<'c> {
         })?;
         Ok(Self {
             connection,
+            config,
             request,
             archive,
             lock,
@@ -220,9 +221,9 @@ impl<'c> Night<'c> {
     }
 
     fn make_backup(&self) -> Result<Json> {
-        match backup::keep(self.connection)? {
+        match backup::keep(self.config)? {
             0 => Ok(json!({"skipped": "backup_keep is 0"})),
-            _ => Ok(backup::backup(self.connection, None)?.to_json()),
+            _ => Ok(backup::backup(self.connection, self.config, None)?.to_json()),
         }
     }
 
@@ -231,7 +232,7 @@ impl<'c> Night<'c> {
         let begun = runs::newest(self.connection);
         let mut result = guard(|| {
             let table = policy::find_table(self.connection, policy)?;
-            let mut options = policy.resolve(self.connection, &table)?;
+            let mut options = policy.resolve(self.connection, self.config, &table)?;
             options.dry_run |= self.request.dry_run;
             let table = quote(&table.name);
             let lock = Some(self.lock.clone());
@@ -276,7 +277,7 @@ impl<'c> Night<'c> {
 
     fn collect_leftovers(&self) -> Result<Json> {
         let collection = Collection {
-            retention_days: settings::RETENTION_DAYS.number(self.connection, None)?,
+            retention_days: settings::RETENTION_DAYS.number(self.config, None)?,
             unknown: false,
             dry_run: false,
         };
@@ -289,7 +290,7 @@ impl<'c> Night<'c> {
     }
 
     fn shrink(&self) -> Result<Json> {
-        let vacuum = vacuum::vacuum(self.connection)?;
+        let vacuum = vacuum::vacuum(self.connection, self.config)?;
         // Tables have other places in sqlite_schema now.
         write_transaction(self.connection, || identity::refresh(self.connection))?;
         Ok(vacuum.to_json())

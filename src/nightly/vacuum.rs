@@ -58,7 +58,7 @@ impl Vacuum {
 }
 
 /// Runs VACUUM on the database if enough of its file is free.
-pub fn vacuum(connection: &Connection) -> Result<Vacuum> {
+pub fn vacuum(connection: &Connection, config: &Config) -> Result<Vacuum> {
     let Some(path) = database_file(connection)? else {
         return Ok(Vacuum::skipped("the database is in memory"));
     };
@@ -77,7 +77,7 @@ pub fn vacuum(connection: &Connection) -> Result<Vacuum> {
              neither an INTEGER PRIMARY KEY nor an index; give it either"
         )));
     }
-    let percent = VACUUM_FREE_PERCENT.count(&Config::read(connection)?)?;
+    let percent = VACUUM_FREE_PERCENT.count(config)?;
     match run(&path, percent) {
         Err(error) => reason(&error).map(Vacuum::skipped).ok_or(error),
         done => done,

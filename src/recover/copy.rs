@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::copies::former;
 use crate::catalog;
 use crate::error::Result;
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sql::{read_transaction, write_transaction};
 use crate::sqlite::filename::database_path;
 use crate::storage::{Archive, Folder};
@@ -18,11 +18,11 @@ use crate::time::clock;
 
 /// Copies the catalog after a run, and says how that went: it is no failure of what the run did. Inside
 /// the caller's transaction the catalog is not that of the database yet, and the next run copies it.
-pub fn after_run(connection: &Connection) -> Json {
+pub fn after_run(connection: &Connection, config: &Config) -> Json {
     if !connection.is_autocommit() {
         return json!("by the next run");
     }
-    let copied = settings::archive(connection).and_then(|archive| {
+    let copied = settings::archive(connection, config).and_then(|archive| {
         let _lock = archive.lock()?;
         save(connection, &archive)
     });

@@ -148,7 +148,7 @@ impl Remains {
         let Some(since) = runs::since_recovery(connection)? else {
             return Ok(None);
         };
-        let archive = settings::archive(connection)?;
+        let archive = settings::archive(connection, &Config::read(connection)?)?;
         let mut files = archive.own_files()?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let remains = Self {

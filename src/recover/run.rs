@@ -23,7 +23,7 @@ use crate::format::file::OpenFile;
 use crate::moving::mode::MoveMode;
 use crate::options::Object;
 use crate::schema::{Column, Table};
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sql::patiently;
 use crate::sql::transaction::{self, Begin};
 use crate::storage::Lock;
@@ -75,7 +75,7 @@ pub fn archive_recover(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         true => Json::Null,
         false => {
             archive_attach(connection, &[])?;
-            copy::after_run(connection)
+            copy::after_run(connection, &Config::read(connection)?)
         }
     };
     Ok(json!({

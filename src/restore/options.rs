@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::error::{Error, Result};
 use crate::moving::pace::Pace;
 use crate::options::Object;
-use crate::settings::{self, Setting};
+use crate::settings::{self, Config, Setting};
 use crate::snapshot::live::Window;
 use crate::time;
 
@@ -48,6 +48,8 @@ pub struct Options {
     pub batch_size: usize,
     pub pace: Pace,
     pub dry_run: bool,
+    /// What else the call goes by.
+    pub config: Config,
 }
 
 const KNOWN: [&str; 8] = [
@@ -64,7 +66,8 @@ const KNOWN: [&str; 8] = [
 impl Options {
     pub fn new(connection: &Connection, options: crate::value::Value<'_>) -> Result<Self> {
         let object = Object::parse(options, &KNOWN)?;
-        let number = |setting: &Setting| setting.number(connection, object.get(setting.key));
+        let config = Config::read(connection)?;
+        let number = |setting: &Setting| setting.number(&config, object.get(setting.key));
         let window = Window {
             from: instant(&object, "from")?,
             to: instant(&object, "to")?,
@@ -94,6 +97,7 @@ impl Options {
                 own_transactions: connection.is_autocommit(),
             },
             dry_run: object.flag("dry_run")?,
+            config,
         })
     }
 }

@@ -60,7 +60,7 @@ pub fn archive_restore(connection: &Connection, arguments: &[Value<'_>]) -> Resu
         false => call.run()?,
     };
     let catalog_copy = match outcome.rows > 0 && !options.dry_run {
-        true => copy::after_run(connection),
+        true => copy::after_run(connection, &options.config),
         false => Json::Null,
     };
     Ok(json!({
@@ -155,7 +155,7 @@ impl Call<'_> {
     fn run_locked(&self) -> Result<Outcome> {
         let connection = self.connection;
         lost::ensure(connection)?;
-        let archive = settings::archive(connection)?;
+        let archive = settings::archive(connection, &self.options.config)?;
         let _lock = run::lock(connection, &archive, None)?;
         let look = || {
             // From here on the catalog and the schema are known: until now they could change.

@@ -15,8 +15,8 @@ use crate::storage::access::Access;
 use crate::storage::{self, Archive, Folder};
 
 /// The folder with the database's cold files, as an archive run uses it. There must be a catalog.
-pub fn archive(connection: &Connection) -> Result<Archive> {
-    let folder = folder(connection, &Config::read(connection)?)?;
+pub fn archive(connection: &Connection, config: &Config) -> Result<Archive> {
+    let folder = folder(connection, config)?;
     archive_in(
         connection,
         folder,

@@ -133,10 +133,10 @@ impl Setting {
     }
 
     /// Its value as a number; an option of the call is stronger than any setting.
-    pub fn number(&self, connection: &Connection, option: Option<&Json>) -> Result<i64> {
+    pub fn number(&self, config: &Config, option: Option<&Json>) -> Result<i64> {
         match option {
             Some(value) => self.as_number(&self.check(value, "the options")?),
-            None => self.as_number(&self.resolve(&Config::read(connection)?)?.0),
+            None => self.as_number(&self.resolve(config)?.0),
         }
     }
 
@@ -222,8 +222,8 @@ fn is_memory(text: &str) -> bool {
         && units.contains(&unit.trim().to_ascii_lowercase().as_str())
 }
 
-/// What `archive_config` has set in a database.
-#[derive(Debug, Default)]
+/// What `archive_config` has set in a database. A call reads it once, so that all it does is by one state of it.
+#[derive(Debug, Clone, Default)]
 pub struct Config(HashMap<String, Owned>);
 
 impl Config {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::moving::leftovers::{Known, Standing, bury_dead_runs};
 use crate::options::Object;
 use crate::recover::lost;
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sql::write_transaction;
 use crate::storage::Archive;
 use crate::value::Value;
@@ -106,8 +106,9 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
     let options = arguments.first().copied().unwrap_or(Value::Null);
     let options = Object::parse(options, &["retention_days", "unknown_files", "dry_run"])?;
     let retention_days = options.get("retention_days");
+    let config = Config::read(connection)?;
     let collection = Collection {
-        retention_days: settings::RETENTION_DAYS.number(connection, retention_days)?,
+        retention_days: settings::RETENTION_DAYS.number(&config, retention_days)?,
         unknown: options.flag("unknown_files")?,
         dry_run: options.flag("dry_run")?,
     };
@@ -119,7 +120,7 @@ pub fn archive_gc(connection: &Connection, arguments: &[Value<'_>]) -> Result<Js
             // The caller's transaction may be about to publish, or to roll back.
             return Err(Error::refused("it cannot run inside a transaction"));
         }
-        let archive = settings::archive(connection)?;
+        let archive = settings::archive(connection, &config)?;
         if archive.folder.exists()? {
             let _lock = archive.lock()?;
             if !collection.dry_run {

@@ -14,7 +14,7 @@ use crate::catalog::tables::{self, ArchivedTable};
 use crate::error::{Error, Result};
 use crate::options::Object;
 use crate::recover::lost;
-use crate::settings;
+use crate::settings::{self, Config};
 use crate::sql::{literal, unquote, write_transaction};
 use crate::value::Value;
 
@@ -113,7 +113,7 @@ fn change(
     if !catalog::exists(connection)? {
         return Err(never());
     }
-    let archive = settings::archive(connection)?;
+    let archive = settings::archive(connection, &Config::read(connection)?)?;
     let _lock = archive.lock()?;
     let table = write_transaction(connection, || {
         // What was looked up before belongs to the state before.
