@@ -5,9 +5,9 @@
 //! - [`plan`]: which rows go, and into which file
 //! - [`publish`]: the short transactions that move rows from one side to the other
 //! - [`staged`]: copies of rows that stay hot until a grace period is over
-//! - [`pending`], [`layout`], [`mover`]: a file on its way, and its rows within a transaction
+//! - [`unpublished`], [`layout`], [`mover`]: a file on its way, and its rows within a transaction
 //! - [`pipeline`]: reading, writing and publishing at the same time
-//! - [`run`], [`started`]: all of it, in order
+//! - [`run`], [`steps`]: all of it, in order
 
 pub mod check;
 pub mod checked;
@@ -15,11 +15,11 @@ pub mod ids;
 pub mod layout;
 pub mod mover;
 pub mod options;
-pub mod pending;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;
 pub mod publish;
 pub mod run;
 pub mod staged;
-pub mod started;
+pub mod steps;
+pub mod unpublished;

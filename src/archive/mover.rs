@@ -5,8 +5,8 @@ use std::ops::Range;
 use rusqlite::{Connection, Statement};
 
 use super::check::Reference;
-use super::pending::DecodedGroup;
 use super::plan::{Rule, max_rowid};
+use super::unpublished::DecodedGroup;
 use crate::catalog::tombstones::Burial;
 use crate::error::{Error, Result};
 use crate::fault;

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use super::pending::Publishing;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::publish::{Published, Publisher};
+use super::unpublished::Publishing;
 use crate::catalog::files::NewEntry;
 use crate::error::Result;
 use crate::format::rows::FileRows;

@@ -11,7 +11,7 @@ use super::check;
 use super::checked::Checked;
 use super::layout::Layouts;
 use super::mover::{HotTable, Mover, Tally, Target};
-use super::pending::{Pending, Position, Publishing};
+use super::unpublished::{Pending, Position, Publishing};
 use crate::catalog::files::{self, NewEntry};
 use crate::catalog::runs::Moved;
 use crate::error::Result;

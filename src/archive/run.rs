@@ -11,7 +11,7 @@ use super::ids;
 use super::options::{self, Options};
 use super::plan::{Plan, Rule};
 use super::publish::Published;
-use super::started::{Outcome, Started, pace};
+use super::steps::{Outcome, Started, pace};
 use crate::catalog;
 use crate::catalog::identity;
 use crate::catalog::runs::{Moved, Operation, Run, Subject};

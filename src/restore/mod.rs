@@ -11,12 +11,12 @@
 //! - [`target`]: the hot table
 //! - [`twins`]: cold rows that have a key in common
 //! - [`insert`]: rows into the hot table, and what happens if they do not fit
-//! - [`put_back`]: the short transactions
+//! - [`batches`]: the short transactions
 //! - [`run`]: all of it, in order
 
+pub mod batches;
 pub mod insert;
 pub mod options;
-pub mod put_back;
 pub mod rows;
 pub mod run;
 pub mod select;

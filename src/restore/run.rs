@@ -5,8 +5,8 @@ use std::time::Instant;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
+use super::batches::{Call, Outcome, Started};
 use super::options::{OnConflict, Options};
-use super::put_back::{Call, Outcome, Started};
 use super::select::Selection;
 use super::survey::Survey;
 use super::target::Target;
