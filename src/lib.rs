@@ -9,7 +9,8 @@
 //! - `analytics`: the same rows -> DuckDB -> SQLite
 //! - [`catalog`]: which files exist and which of their rows count, in the same database
 //!
-//! `docs/architecture.md` says why every crash point is safe.
+//! A room, as `docs/architecture.md` calls a module, uses only rooms beneath it; the floors are listed there.
+//! That page also says why every crash point is safe.
 
 #[cfg(feature = "duckdb")]
 pub mod analytics;

@@ -17,24 +17,23 @@ from conftest import FAULTS_LIBRARY, archive, connect
 
 CUTOFF = "2024-01-01"
 
-# Archives the table `t` in a process of its own, which a fault point may stop for a second or kill.
+# Moves rows of the table `t` in a process of its own, which a fault point may stop for a second or kill.
 CHILD = """
 import sqlite3, sys
-path, library, options = sys.argv[1:]
+path, library, call, options = sys.argv[1:]
 connection = sqlite3.connect(path, isolation_level=None, timeout=10)
 connection.enable_load_extension(True)
 connection.load_extension(library)
-print(connection.execute("SELECT archive_table('t', NULL, ?)", [options]).fetchone()[0])
+print(connection.execute(f"SELECT {call}", [options]).fetchone()[0])
 """
 
 
-def command(path, **options):
-    """The command that archives the table."""
+def command(path, restores=False, **options):
+    """The command that archives the table, or brings its rows back."""
+    call = "archive_restore('t', ?)" if restores else "archive_table('t', NULL, ?)"
+    options = options if restores else {"before": CUTOFF, **options}
     library = str(FAULTS_LIBRARY.with_suffix(""))
-    return [
-        *(sys.executable, "-c", CHILD, str(path), library),
-        json.dumps({"before": CUTOFF, **options}),
-    ]
+    return [sys.executable, "-c", CHILD, str(path), library, call, json.dumps(options)]
 
 
 def is_running(path):
@@ -144,6 +143,29 @@ def test_what_others_make_does_not_stop_a_run(path, other, ddl):
             connection.execute(ddl).fetchall()
     assert run.result["rows"] == 300
     assert len(rows(path)) == len(set(rows(path))) == 303
+
+
+@pytest.mark.parametrize("ddl", OTHERS_DDL.values(), ids=OTHERS_DDL)
+def test_what_others_make_does_not_stop_a_restore(path, other, ddl):
+    """Nor does it stop rows on their way back."""
+    with closing(connect(path)) as connection:
+        archive(connection, "t", None, {"before": CUTOFF})
+        other.execute("CREATE TABLE newer (id INTEGER PRIMARY KEY, ts TEXT)")
+        other.execute("INSERT INTO newer (ts) VALUES ('2020-01-01')")
+        with stopped_at(path, "restore.commit:2", restores=True, batch_size=50) as run:
+            connection.execute(ddl).fetchall()
+    assert run.result["rows"] == 300
+    assert len(rows(path)) == len(set(rows(path))) == 303
+
+
+def test_a_column_added_during_a_restore_ends_it(path, other):
+    """What its rows would have in the new column was not looked at."""
+    with closing(connect(path)) as connection:
+        archive(connection, "t", None, {"before": CUTOFF})
+    with stopped_at(path, "restore.commit:2", restores=True, batch_size=50, pause_ms=1000) as run:
+        other.execute("ALTER TABLE t ADD COLUMN extra")
+    assert "changed the schema of t during the run" in run.result
+    assert len(rows(path, "SELECT id FROM all_t")) == 303
 
 
 def test_a_table_of_the_same_text_does_not_take_part_in_a_run(path, other):

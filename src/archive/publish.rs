@@ -66,7 +66,7 @@ impl Published {
     }
 }
 
-/// Moves rows of one table. The connection is in `sql::MoveMode` meanwhile.
+/// Moves rows of one table. The connection is in `MoveMode` meanwhile.
 pub struct Publisher<'a> {
     pub hot: HotTable<'a>,
     pub folder: &'a Folder,
