@@ -304,7 +304,7 @@ def names_of_functions(db):
 
 def allowed():
     """The functions that the source allows."""
-    source = (ROOT / "src" / "condition" / "stored.rs").read_text()
+    source = (ROOT / "src" / "schema" / "condition" / "stored.rs").read_text()
     names = re.search(r"FUNCTIONS: \[&str; \d+\] = \[(.*?)\];", source, re.S).group(1)
     return re.findall(r'"(.*?)"', names)
 
